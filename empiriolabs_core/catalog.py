@@ -1,0 +1,172 @@
+"""Model cards: what is known about a model before it is called.
+
+A card holds a model's limits, regions, rates and the two things that it insists on or refuses. The
+request rules in `empiriolabs_core.settings` read cards and nothing else, so a model without a card
+is sent just what the user said.
+
+The built-in cards hold what the gateway's model pages say, read on `READ_ON`. To add a model, add
+an entry to `CARDS`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+READ_ON = datetime.date(2026, 11, 21)
+"""The day on which the numbers of the built-in cards were read off the model pages."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A request parameter that a model lists."""
+
+    name: str
+    default: Any = None
+    minimum: float | None = None
+    maximum: float | None = None
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Prices in US dollars. `list_input` and `list_output` are the prices before a reduction."""
+
+    input: Decimal
+    """Per million prompt tokens."""
+    output: Decimal
+    """Per million generated tokens, reasoning included."""
+    cached_input: Decimal | None = None
+    """Per million prompt tokens read from the cache. `None`: billed like any other prompt token."""
+    web_search: Decimal = Decimal(0)
+    """Per request with web search."""
+    list_input: Decimal | None = None
+    list_output: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known about one model id."""
+
+    id: str
+    name: str
+    provider: str | None = None
+    context_window: int | None = None
+    """Tokens of prompt and answer together."""
+    max_output_tokens: int | None = None
+    """The most tokens that an answer, or the reasoning before it, may have."""
+    input_modalities: tuple[str, ...] = ("text",)
+    output_modalities: tuple[str, ...] = ("text",)
+    region: str | None = None
+    endpoints: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    rates: Rates | None = None
+    thinks: bool = False
+    """Whether the model reasons before it answers, unless it is told not to."""
+    needs_reasoning_back: bool = False
+    """Whether an assistant turn with tool calls must carry `reasoning_content`, if only an empty one."""
+    refuses_forced_tools: bool = False
+    """Whether a required or named `tool_choice` is refused while the model thinks."""
+    json_object_only: bool = False
+    """Whether JSON mode is the only `response_format` that the model takes: no schemas."""
+
+
+_MAX_OUTPUT = 393_216
+_V4_PRO = ModelCard(
+    id="deepseek-v4-pro",
+    name="DeepSeek V4 Pro",
+    provider="DeepSeek",
+    context_window=1_000_000,
+    max_output_tokens=_MAX_OUTPUT,
+    region="Germany (Frankfurt)",
+    endpoints=("POST /v1/chat/completions", "POST /v1/responses", "POST /v1/messages"),
+    parameters=(
+        Parameter("temperature", 0.7, 0, 2),
+        Parameter("top_p", 0.9, 0, 1),
+        Parameter("max_tokens", 4096, 1, _MAX_OUTPUT),
+        Parameter("stop"),
+        Parameter("enable_thinking", True),
+        Parameter("thinking_budget", 32768, 1, _MAX_OUTPUT),
+        Parameter("reasoning_effort", "medium", options=("none", "low", "medium", "high", "max")),
+        Parameter("web_search_linkup", False),
+        Parameter("disable_formatting", False),
+    ),
+    rates=Rates(
+        input=Decimal("1.65"),
+        output=Decimal("3.30"),
+        web_search=Decimal("0.013"),
+        list_input=Decimal("1.74"),
+        list_output=Decimal("3.48"),
+    ),
+    thinks=True,
+    # These are DeepSeek's own rules; whether the gateway enforces them is not documented. Keeping
+    # them is right either way: reasoning that is not needed is ignored, and JSON mode is understood.
+    needs_reasoning_back=True,
+    refuses_forced_tools=True,
+    json_object_only=True,
+)
+_V4_FLASH = replace(
+    _V4_PRO,
+    id="deepseek-v4-flash",
+    name="DeepSeek V4 Flash",
+    rates=Rates(input=Decimal("0.14"), output=Decimal("0.28"), web_search=Decimal("0.013")),
+)
+
+
+def _variant(of: ModelCard, number: int, region: str, rates: Rates) -> ModelCard:
+    return replace(of, id=f"{of.id}:variant{number}", name=f"{of.name} :variant{number}", region=region, rates=rates)
+
+
+CARDS: dict[str, ModelCard] = {
+    card.id: card
+    for card in (
+        _V4_PRO,
+        _variant(
+            _V4_PRO,
+            1,
+            "Singapore",
+            Rates(input=Decimal("2.40"), output=Decimal("4.80"), web_search=Decimal("0.02")),
+        ),
+        _variant(
+            _V4_PRO,
+            2,
+            "China",
+            Rates(
+                input=Decimal("1.65"),
+                output=Decimal("3.301"),
+                cached_input=Decimal("0.138"),
+                web_search=Decimal("0.01"),
+                list_input=Decimal("1.74"),
+                list_output=Decimal("3.48"),
+            ),
+        ),
+        _V4_FLASH,
+        _variant(
+            _V4_FLASH,
+            1,
+            "Singapore",
+            Rates(input=Decimal("0.20"), output=Decimal("0.40"), web_search=Decimal("0.02")),
+        ),
+        _variant(
+            _V4_FLASH,
+            2,
+            "China",
+            Rates(
+                input=Decimal("0.138"),
+                output=Decimal("0.275"),
+                cached_input=Decimal("0.028"),
+                web_search=Decimal("0.01"),
+                list_input=Decimal("0.14"),
+                list_output=Decimal("0.28"),
+            ),
+        ),
+    )
+}
+"""The cards known to this process, by model id."""
+
+
+def card(model: str) -> ModelCard | None:
+    """Return the card of a model id, or `None` for a model that has none."""
+    return CARDS.get(model)

@@ -1,0 +1,97 @@
+"""Typed errors.
+
+A refusal by the gateway is raised as the OpenAI client's own class (`openai.AuthenticationError`,
+`openai.RateLimitError`, ...), so code written for that client goes on working. The classes here
+cover what the client has no class for. All of them are `EmpirioLabsError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import openai
+
+
+class EmpirioLabsError(Exception):
+    """Base of all errors that this package raises itself."""
+
+
+class SettingsError(EmpirioLabsError, ValueError):
+    """An argument is wrong. Nothing was sent."""
+
+
+class MissingKeyError(SettingsError):
+    """No API key was given. Nothing was sent."""
+
+
+class UnsupportedContentError(SettingsError):
+    """A message holds something that cannot be put on the wire. Nothing was sent."""
+
+
+class InvalidReplyError(EmpirioLabsError, openai.OpenAIError):
+    """The gateway answered 200, but not with a chat completion. Worth a retry."""
+
+
+class IncompleteStreamError(InvalidReplyError):
+    """A stream ended before the model had finished. What it had yielded stays valid. Worth a retry."""
+
+
+class ConnectionDroppedError(EmpirioLabsError, openai.APIConnectionError):
+    """The connection could not be made, or broke. Worth a retry."""
+
+
+class ReportedError(EmpirioLabsError, openai.OpenAIError):
+    """The gateway answered 200, then reported an error in the body or in mid-stream.
+
+    Attributes:
+        code: the gateway's error code, such as `"upstream_error"`, if it gave one.
+        body: the error object as it came.
+    """
+
+    def __init__(self, message: str, body: object = None) -> None:
+        super().__init__(message)
+        self.body = body
+        self.code: str | None = str(body["code"]) if isinstance(body, Mapping) and body.get("code") else None
+
+
+class InsufficientCreditsError(EmpirioLabsError, openai.APIStatusError):
+    """402: the account has no credits left. No retry helps until it is topped up."""
+
+
+class ContextOverflowError(EmpirioLabsError, openai.BadRequestError):
+    """400: the messages are longer than the model's context window."""
+
+
+# Each wording was seen: at DeepSeek and vLLM, at OpenAI, at DashScope, at llama.cpp. The gateway's own
+# is not documented, and any of the others may come through it.
+_OVERFLOW_WORDINGS = (
+    "maximum context length",
+    "context_length_exceeded",
+    "range of input length",
+    "exceed_context_size",
+    "exceeds the available context size",
+)
+
+
+def refine(error: openai.APIStatusError) -> openai.APIStatusError:
+    """Return the error as the more exact class of this module, where there is one."""
+    kind: type[openai.APIStatusError] | None = None
+    if error.status_code == 402:
+        kind = InsufficientCreditsError
+    elif error.status_code == 400 and _tells_of_overflow(error):
+        kind = ContextOverflowError
+    if kind is None or isinstance(error, kind):
+        return error
+    return kind(error.message, response=error.response, body=error.body)
+
+
+def _tells_of_overflow(error: openai.APIStatusError) -> bool:
+    text = f"{error.message} {error.code} {error.type}".lower()
+    return any(wording in text for wording in _OVERFLOW_WORDINGS)
+
+
+def excerpt(value: Any, limit: int = 200) -> str:
+    """Return the start of a value's text, for an error message."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

@@ -1,0 +1,259 @@
+"""The transport: a request body goes in, plain dictionaries come out.
+
+Connections, TLS, retries, timeouts, status errors and server-sent events are the OpenAI client's. It
+is called below its typed layer (`cast_to=object`), which costs a tenth per streamed delta.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import ssl
+import weakref
+from collections.abc import AsyncGenerator, Generator, Iterator
+from typing import Any, NamedTuple, cast
+
+import openai
+
+from empiriolabs_core import __version__
+from empiriolabs_core.errors import ConnectionDroppedError, InvalidReplyError, ReportedError, excerpt, refine
+from empiriolabs_core.replies import JSON, StreamCheck, check_completion
+
+CHAT = "/chat/completions"
+CONNECT_TIMEOUT = 10.0
+"""Seconds to wait for a connection. The rest of a timeout is for the answer."""
+
+
+class Request(NamedTuple):
+    """What one call sends: the JSON body, and the OpenAI client's options for this request."""
+
+    body: JSON
+    options: JSON
+
+
+class Connection(NamedTuple):
+    """Where and how to connect. Two equal connections can share a client."""
+
+    base_url: str
+    api_key: str
+    timeout: Any
+    max_retries: int
+    headers: tuple[tuple[str, str], ...]
+    http_client: Any
+    http_async_client: Any
+
+    def __repr__(self) -> str:
+        """Tell all but the secrets."""
+        return f"Connection({self.base_url!r})"
+
+
+class Gateway:
+    """The OpenAI client, pointed at one gateway. Clients are made when they are first needed.
+
+    A copy or pickle of a gateway holds no client. Safe to use from many threads and event loops.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._client: openai.OpenAI | None = None
+        self._async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def __deepcopy__(self, memo: object) -> Gateway:
+        """Return a gateway to the same place that has no client yet."""
+        return Gateway(self.connection)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Refuse to be pickled: the connection holds the key."""
+        raise TypeError("A Gateway holds an API key and cannot be pickled.")
+
+    @property
+    def client(self) -> openai.OpenAI:
+        """The OpenAI client."""
+        if self._client is None:
+            self._client = _isolate(
+                openai.OpenAI(
+                    **_client_arguments(self.connection),
+                    http_client=self.connection.http_client or openai.DefaultHttpxClient(verify=_tls_context()),
+                ),
+                self.connection,
+            )
+        return self._client
+
+    @property
+    def async_client(self) -> openai.AsyncOpenAI:
+        """The asynchronous OpenAI client of the running event loop. Connections cannot change loops."""
+        loop = asyncio.get_running_loop()
+        client = self._async_clients.get(loop)
+        if client is None:
+            client = _isolate(
+                openai.AsyncOpenAI(
+                    **_client_arguments(self.connection),
+                    http_client=self.connection.http_async_client
+                    or openai.DefaultAsyncHttpxClient(verify=_tls_context()),
+                ),
+                self.connection,
+            )
+            self._async_clients[loop] = client
+        return client
+
+    def post(self, path: str, request: Request) -> object:
+        """Send a body, return the reply's JSON as it came."""
+        with _typed_errors(self.connection):
+            return self.client.post(path, body=request.body, cast_to=object, options=_options(request))
+
+    async def apost(self, path: str, request: Request) -> object:
+        """Send a body, return the reply's JSON as it came."""
+        with _typed_errors(self.connection):
+            return await self.async_client.post(path, body=request.body, cast_to=object, options=_options(request))
+
+    def complete(self, request: Request) -> JSON:
+        """Return one whole chat completion."""
+        return check_completion(self.post(CHAT, request))
+
+    async def acomplete(self, request: Request) -> JSON:
+        """Return one whole chat completion."""
+        return check_completion(await self.apost(CHAT, request))
+
+    def stream(self, request: Request) -> Generator[JSON, None, None]:
+        """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
+        check = StreamCheck()
+        with (
+            _typed_errors(self.connection),
+            self.client.post(
+                CHAT,
+                body=request.body,
+                cast_to=object,
+                options=_options(request),
+                stream=True,
+                stream_cls=openai.Stream[object],
+            ) as stream,
+        ):
+            if not _is_event_stream(stream):
+                stream.response.read()
+                raise _no_stream(stream)
+            for chunk in stream:
+                yield check.see(chunk)
+        check.end()
+
+    async def astream(self, request: Request) -> AsyncGenerator[JSON, None]:
+        """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
+        check = StreamCheck()
+        with _typed_errors(self.connection):
+            async with await self.async_client.post(
+                CHAT,
+                body=request.body,
+                cast_to=object,
+                options=_options(request),
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+            ) as stream:
+                if not _is_event_stream(stream):
+                    await stream.response.aread()
+                    raise _no_stream(stream)
+                async for chunk in stream:
+                    yield check.see(chunk)
+        check.end()
+
+    def close(self) -> None:
+        """Close the synchronous client's connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop's client."""
+        client = self._async_clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+
+
+def _client_arguments(connection: Connection) -> JSON:
+    timeout = connection.timeout
+    if isinstance(timeout, int | float):
+        timeout = openai.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
+    return {
+        "api_key": connection.api_key,
+        "base_url": connection.base_url,
+        "timeout": timeout,
+        "max_retries": connection.max_retries,
+    }
+
+
+def _isolate(client: Any, connection: Connection) -> Any:
+    """Keep what OPENAI_* environment variables put into a client from the gateway.
+
+    The organisation, project and admin key can be unset. The headers of OPENAI_CUSTOM_HEADERS, whose
+    Authorization line would replace the key, are held in a private attribute only.
+    """
+    client.organization = client.project = client.admin_api_key = None
+    client._custom_headers = {"User-Agent": f"empiriolabs-adapters/{__version__}", **dict(connection.headers)}
+    return client
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """The one TLS context of the process: making one takes some 30 ms."""
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"] and not os.environ.get("SSL_CERT_FILE"):
+        # Some builds of Python come without root certificates. The frameworks install certifi.
+        with contextlib.suppress(ImportError):
+            import certifi
+
+            context.load_verify_locations(certifi.where())
+    return context
+
+
+def _options(request: Request) -> Any:
+    return cast(openai.RequestOptions, request.options)
+
+
+def _is_event_stream(stream: Any) -> bool:
+    return str(stream.response.headers.get("content-type", "")).startswith("text/event-stream")
+
+
+def _no_stream(stream: Any) -> InvalidReplyError:
+    content_type = stream.response.headers.get("content-type", "no content type")
+    return InvalidReplyError(
+        f"A stream was asked for, but the gateway answered 200 with {content_type}: "
+        f"{excerpt(stream.response.text)!r}. Check that base_url ends with the API's path, such as /v1."
+    )
+
+
+@contextlib.contextmanager
+def _typed_errors(connection: Connection) -> Iterator[None]:
+    """Turn what can go wrong on the way into typed errors that say where."""
+    try:
+        yield
+    except openai.APIStatusError as error:
+        better = refine(error)
+        if better is error:
+            raise
+        raise better from error
+    except openai.APITimeoutError:
+        raise
+    except openai.APIConnectionError as error:
+        raise _dropped(connection, error.__cause__ or error) from error
+    except openai.APIError as error:
+        if type(error) is not openai.APIError:
+            raise
+        raise ReportedError(f"The gateway reported an error in mid-stream: {error.message}", error.body) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InvalidReplyError(f"The reply cannot be read as JSON: {excerpt(str(error))}. Try again.") from error
+    except Exception as error:
+        # openai 2 lets errors of its HTTP library through while a stream is read. Which library it is
+        # depends on the version of openai, so it is told by name.
+        if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
+            raise
+        raise _dropped(connection, error) from error
+
+
+def _dropped(connection: Connection, error: BaseException) -> ConnectionDroppedError:
+    return ConnectionDroppedError(
+        message=f"The connection to {connection.base_url} failed: {type(error).__name__}: {error}",
+        request=cast(Any, error.request if isinstance(error, openai.APIError) else None),
+    )

@@ -1,0 +1,196 @@
+"""Reads wire dictionaries: whole replies and stream chunks.
+
+Everything here is a pure function, or a small object that is fed one chunk after the other, so that
+sync and async callers share it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from empiriolabs_core.errors import IncompleteStreamError, InvalidReplyError, ReportedError, excerpt
+
+JSON = dict[str, Any]
+
+
+class Usage(NamedTuple):
+    """Token counts of one call. `cached_tokens` are part of the input, `reasoning_tokens` of the output."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+def read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
+    """Read a `usage` object; `None` where the gateway reported none.
+
+    Cached tokens are read where OpenAI and where DeepSeek put them.
+    """
+    if not usage:
+        return None
+    prompt_details = usage.get("prompt_tokens_details") or {}
+    completion_details = usage.get("completion_tokens_details") or {}
+    cached = prompt_details.get("cached_tokens")
+    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    return Usage(
+        input_tokens=prompt,
+        output_tokens=completion,
+        total_tokens=usage.get("total_tokens") or prompt + completion,
+        cached_tokens=usage.get("prompt_cache_hit_tokens") if cached is None else cached,
+        reasoning_tokens=completion_details.get("reasoning_tokens"),
+    )
+
+
+def read_reasoning(message: Mapping[str, Any]) -> str | None:
+    """Return the reasoning of a message or delta; some upstreams call the field `reasoning`."""
+    found = message.get("reasoning_content")
+    if found is None:
+        found = message.get("reasoning")
+    return found if isinstance(found, str) else None
+
+
+def check_completion(reply: object) -> JSON:
+    """Return a whole reply if it is a chat completion.
+
+    Raises:
+        ReportedError: the body holds an error object.
+        InvalidReplyError: the body is anything else, an HTML page for instance.
+    """
+    if not isinstance(reply, dict):
+        raise InvalidReplyError(
+            "The gateway answered 200 with something that is no JSON object: "
+            f"{excerpt(reply) if reply else 'an empty body'!r}. "
+            "Check that base_url ends with the API's path, such as /v1."
+        )
+    check_error(reply)
+    choices = reply.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise InvalidReplyError(f"The gateway answered 200 without a choice: {excerpt(reply)}. Try again.")
+    for choice in choices:
+        if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+            raise InvalidReplyError(f"The gateway answered 200 with a choice without a message: {excerpt(choice)}.")
+    return reply
+
+
+def check_error(reply: JSON) -> None:
+    """Raise `ReportedError` if a body or chunk holds an error object."""
+    error = reply.get("error")
+    if not error:
+        return
+    message = error.get("message") if isinstance(error, dict) else error
+    raise ReportedError(f"The gateway reported an error after it had answered 200: {excerpt(message)}", error)
+
+
+class StreamCheck:
+    """Watches a stream, so that one that broke off is never taken for a whole answer."""
+
+    def __init__(self) -> None:
+        self._unfinished: set[int] = set()
+        self._seen = False
+
+    def see(self, chunk: object) -> JSON:
+        """Return a chunk if it is one; note which choices have begun and which have finished.
+
+        Raises:
+            ReportedError: the chunk holds an error object.
+            InvalidReplyError: the chunk is no JSON object, or its choices are no list of objects.
+        """
+        if not isinstance(chunk, dict):
+            raise InvalidReplyError(f"The stream held something that is no JSON object: {excerpt(chunk)}.")
+        if "error" in chunk:
+            check_error(chunk)
+        for choice in chunk.get("choices") or ():
+            if not isinstance(choice, dict):
+                raise InvalidReplyError(f"The stream held a choice that is no JSON object: {excerpt(choice)}.")
+            index = choice.get("index") or 0
+            self._seen = True
+            if choice.get("finish_reason"):
+                self._unfinished.discard(index)
+            elif choice.get("delta"):
+                self._unfinished.add(index)
+        return chunk
+
+    def end(self) -> None:
+        """Raise `IncompleteStreamError` if the stream ended before each choice had finished."""
+        if not self._seen:
+            raise IncompleteStreamError("The stream ended before the first piece of an answer. Try again.")
+        if self._unfinished:
+            raise IncompleteStreamError(
+                "The stream ended without a finish_reason, so the answer is not complete. "
+                "What had come before stays valid; ask again for a whole one."
+            )
+
+
+@dataclass
+class ToolCall:
+    """A tool call that is being streamed. `arguments` is the JSON text so far."""
+
+    position: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+class ToolCallPiece(NamedTuple):
+    """What one delta added to a call. `id` and `name` are set only where they are new."""
+
+    call: ToolCall
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+class ToolCalls:
+    """Puts streamed tool calls together, in every shape that servers send.
+
+    Calls are told apart by `index`, and by `id` where a server reuses an index. A name or id that is
+    repeated on every delta is taken once; a null name, a missing id and a missing `function` are
+    tolerated. `calls` is the list so far, in order of first appearance.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[ToolCall] = []
+        self._by_index: dict[int | None, ToolCall] = {}
+        self._by_id: dict[tuple[int | None, str], ToolCall] = {}
+
+    def add(self, deltas: list[JSON]) -> Iterator[ToolCallPiece]:
+        """Take the `tool_calls` of one delta; yield what each entry added."""
+        for delta in deltas:
+            function = delta.get("function") or {}
+            call = self._find(delta.get("index"), delta.get("id"))
+            new_id = delta.get("id") if call.id is None else None
+            new_name = function.get("name") if call.name is None else None
+            arguments = function.get("arguments") or ""
+            if new_id:
+                call.id = new_id
+                self._by_id[delta.get("index"), new_id] = call
+            if new_name:
+                call.name = new_name
+            if arguments:
+                call.arguments += arguments
+            yield ToolCallPiece(call, new_id or None, new_name or None, arguments)
+
+    def _find(self, index: int | None, call_id: str | None) -> ToolCall:
+        call = self._by_index.get(index)
+        if call is not None and call_id and call.id and call.id != call_id:
+            call = self._by_id.get((index, call_id))
+        if call is None:
+            call = ToolCall(position=len(self.calls))
+            self.calls.append(call)
+        self._by_index[index] = call
+        return call
+
+
+def warn_if_cut_short(finish_reason: str | None, text: object, tool_calls: object) -> None:
+    """Warn that an answer is empty since the reasoning before it took all of `max_tokens`."""
+    if finish_reason == "length" and not text and not tool_calls:
+        warnings.warn(
+            "The answer is empty: max_tokens was used up before it began (finish_reason='length'). "
+            "Raise max_tokens, or lower thinking_budget or reasoning_effort.",
+            stacklevel=2,
+        )

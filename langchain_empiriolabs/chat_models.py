@@ -1,0 +1,342 @@
+"""`ChatEmpirioLabs`: EmpirioLabs models as a LangChain chat model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from operator import itemgetter
+from typing import Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import LanguageModelInput, ModelProfile
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.base import OutputParserLike
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import ConfigDict, SecretStr, model_validator
+from typing_extensions import Self
+
+from empiriolabs_core import __version__
+from empiriolabs_core.errors import SettingsError
+from empiriolabs_core.gateway import Request
+from empiriolabs_core.settings import DEFAULT_API_BASE, DEFAULT_MODEL, RequestFields, Settings
+from langchain_empiriolabs import content_blocks as _registers_the_translator  # noqa: F401
+from langchain_empiriolabs.errors import langchain_errors
+from langchain_empiriolabs.messages import PROVIDER, ChunkConverter, convert_messages, create_chat_result
+
+__all__ = ["DEFAULT_API_BASE", "DEFAULT_MODEL", "ChatEmpirioLabs"]
+
+Schema = dict[str, Any] | type
+StructuredOutputMethod = Literal["function_calling", "json_mode", "json_schema"]
+
+
+class ChatEmpirioLabs(Settings, BaseChatModel):
+    """An EmpirioLabs model in LangChain.
+
+    ```python
+    llm = ChatEmpirioLabs(model="deepseek-v4-pro", reasoning_effort="high", web_search_linkup=True)
+    message = llm.invoke("What is new in Python?")
+    message.additional_kwargs["reasoning_content"], message.content, message.usage_metadata
+    ```
+
+    The key is read from `EMPIRIOLABS_API_KEY`, the URL from `EMPIRIOLABS_API_BASE`. All arguments are fields of
+    `empiriolabs_core.settings.Settings`, or LangChain's own. Standard Chat Completions fields, such as
+    `seed=7`, may be given too, here or on a call.
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+
+    streaming: bool = False
+    """Whether `invoke` streams under the hood, so that callbacks see each token."""
+
+    @property
+    def model_name(self) -> str:
+        """Model id; another spelling of `model`."""
+        return self.model
+
+    @property
+    def empiriolabs_api_key(self) -> SecretStr | None:
+        """API key; another spelling of `api_key`."""
+        return self.api_key
+
+    @property
+    def empiriolabs_api_base(self) -> str:
+        """URL of the API; another spelling of `base_url`."""
+        return self.base_url
+
+    @model_validator(mode="after")
+    def _set_empiriolabs_version(self) -> Self:
+        self._add_version("empiriolabs-adapters", __version__)
+        return self
+
+    # Serializable overrides
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Return `True`: the key is left out, and read from the environment when loaded."""
+        return True
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Constructor arguments that are secret, and the environment variable of each."""
+        return {"empiriolabs_api_key": "EMPIRIOLABS_API_KEY"}
+
+    # BaseChatModel overrides
+
+    @property
+    def _llm_type(self) -> str:
+        return "empiriolabs-chat"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        fields = {name: getattr(self, name) for name in RequestFields.model_fields}
+        return {"base_url": self.base_url, **{name: value for name, value in fields.items() if value is not None}}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        params["ls_provider"] = PROVIDER
+        params["ls_model_name"] = kwargs.get("model") or self.model
+        if stop or self.stop:
+            params["ls_stop"] = stop or self.stop or []
+        return params
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        card = self.card
+        if card is None or card.context_window is None or card.max_output_tokens is None:
+            return None
+        return ModelProfile(
+            name=card.name,
+            max_input_tokens=card.context_window,
+            max_output_tokens=card.max_output_tokens,
+            text_inputs="text" in card.input_modalities,
+            image_inputs="image" in card.input_modalities,
+            audio_inputs="audio" in card.input_modalities,
+            video_inputs="video" in card.input_modalities,
+            text_outputs="text" in card.output_modalities,
+            reasoning_output=card.thinks,
+            tool_calling=True,
+            tool_choice=True,
+            tool_call_streaming=True,
+            # Not documented for the gateway; DeepSeek itself has JSON mode only.
+            structured_output=False,
+            temperature=True,
+        )
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        request = self._request(messages, stop, kwargs, stream=False)
+        with langchain_errors():
+            return create_chat_result(self.gateway.complete(request))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        request = self._request(messages, stop, kwargs, stream=False)
+        with langchain_errors():
+            return create_chat_result(await self.gateway.acomplete(request))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        request = self._request(messages, stop, kwargs, stream=True)
+        converter = ChunkConverter()
+        with langchain_errors(), closing(self.gateway.stream(request)) as chunks:
+            for wire in chunks:
+                chunk = converter.convert(wire)
+                if chunk is not None:
+                    if run_manager:
+                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
+        yield converter.finish()
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        request = self._request(messages, stop, kwargs, stream=True)
+        converter = ChunkConverter()
+        with langchain_errors():
+            async with aclosing(self.gateway.astream(request)) as chunks:
+                async for wire in chunks:
+                    chunk = converter.convert(wire)
+                    if chunk is not None:
+                        if run_manager:
+                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        yield chunk
+        yield converter.finish()
+
+    def _request(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any], *, stream: bool
+    ) -> Request:
+        """Build the request. `stream` and `ls_...` arguments are LangChain's own and not sent."""
+        call = {name: value for name, value in kwargs.items() if name != "stream" and not name.startswith("ls_")}
+        request = self.request(convert_messages(messages), {**call, "stop": stop}, stream=stream)
+        if stream and request.body.get("n", 1) != 1:
+            raise SettingsError(f"n={request.body['n']} answers cannot be streamed: LangChain streams one. Use invoke.")
+        return request
+
+    def get_num_tokens(self, text: str) -> int:
+        """Return an approximate token count. Exact counts come from the gateway, as `usage_metadata`."""
+        if self.custom_get_token_ids is not None:
+            return super().get_num_tokens(text)
+        return count_tokens_approximately([text])
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+    ) -> int:
+        """Return an approximate token count, made without a tokenizer and offline."""
+        return count_tokens_approximately(messages, tools=[*_wire_tools(tools or ())] or None)
+
+    # Tools and structured output
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: dict[str, Any] | str | bool | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind tools.
+
+        Args:
+            tools: classes, functions, tools, or OpenAI-style dictionaries. An empty list sends nothing.
+            tool_choice: `"auto"` or `None`; `"any"`, `"required"` or `True` for at least one call; `"none"` or
+                `False` for none; a tool's name, or an OpenAI-style dictionary. A forced choice is sent with
+                thinking off to models that think, since they refuse it otherwise.
+            strict: whether arguments must match the schema. Sent with each tool if set.
+            parallel_tool_calls: sent if set. Not documented for the gateway.
+            **kwargs: further arguments of each call.
+
+        Raises:
+            SettingsError: `tool_choice` names a tool that is not bound.
+        """
+        bound = _wire_tools(tools, strict=strict)
+        choice = _wire_tool_choice(tool_choice, bound)
+        named = {"tools": bound, "tool_choice": choice, "parallel_tool_calls": parallel_tool_calls}
+        return super().bind(**{name: value for name, value in named.items() if value not in (None, [])}, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: Schema | None = None,
+        *,
+        method: StructuredOutputMethod = "function_calling",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Return a runnable whose output has the shape of a schema.
+
+        Args:
+            schema: pydantic class, `TypedDict`, function or JSON schema.
+            method: `"function_calling"` forces a call of one tool, which turns thinking off for that request.
+                `"json_mode"` asks for a JSON object, which the prompt must describe. `"json_schema"` sends the
+                schema; where the model's card says that it takes no schemas but JSON mode, as for DeepSeek V4, the
+                request asks for a JSON object and the schema goes into a system message. Both keep thinking on.
+            include_raw: return `{"raw": message, "parsed": ..., "parsing_error": ...}` instead of raising.
+            strict: whether the answer must match the schema, for `"function_calling"` and `"json_schema"`.
+            **kwargs: further arguments of each call.
+
+        Raises:
+            SettingsError: there is no schema, or no such method.
+        """
+        if schema is None and method != "json_mode":
+            raise SettingsError(f"with_structured_output(method={method!r}) needs a schema.")
+        if method == "function_calling":
+            model, parser = self._by_function(schema, strict, kwargs)
+        elif method in ("json_mode", "json_schema"):
+            model, parser = self._by_json(schema, method, strict, kwargs)
+        else:
+            raise SettingsError(f"method={method!r} is unknown. Use 'function_calling', 'json_mode' or 'json_schema'.")
+        return _with_raw(model, parser) if include_raw else model | parser
+
+    def _by_function(
+        self, schema: Any, strict: bool | None, kwargs: dict[str, Any]
+    ) -> tuple[Runnable[LanguageModelInput, AIMessage], OutputParserLike[Any]]:
+        name = convert_to_openai_tool(schema)["function"]["name"]
+        model = self.bind_tools(
+            [schema],
+            tool_choice=name,
+            strict=strict,
+            ls_structured_output_format={"kwargs": {"method": "function_calling"}, "schema": schema},
+            **kwargs,
+        )
+        if _is_pydantic(schema):
+            return model, PydanticToolsParser(tools=[schema], first_tool_only=True)
+        return model, JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+
+    def _by_json(
+        self, schema: Any, method: StructuredOutputMethod, strict: bool | None, kwargs: dict[str, Any]
+    ) -> tuple[Runnable[LanguageModelInput, AIMessage], OutputParserLike[Any]]:
+        response_format: dict[str, Any] = {"type": "json_object"}
+        if method == "json_schema":
+            response_format = _json_schema_format(schema, strict)
+        traced = {"kwargs": {"method": method}, "schema": schema and convert_to_json_schema(schema)}
+        model = self.bind(response_format=response_format, ls_structured_output_format=traced, **kwargs)
+        return model, PydanticOutputParser(pydantic_object=schema) if _is_pydantic(schema) else JsonOutputParser()
+
+
+def _is_pydantic(schema: Any) -> bool:
+    return isinstance(schema, type) and is_basemodel_subclass(schema)
+
+
+def _wire_tools(tools: Sequence[Any], strict: bool | None = None) -> list[dict[str, Any]]:
+    return [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+
+
+def _wire_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
+    """Return OpenAI's spelling of a tool choice; `None` to leave it to the model."""
+    simple = {None: None, "auto": None, "any": "required", "required": "required", True: "required"}
+    simple |= {"none": "none", False: "none"}
+    if isinstance(choice, Mapping):
+        return dict(choice)
+    if choice in simple:
+        return simple[choice]
+    names = [tool["function"]["name"] for tool in tools if "function" in tool]
+    if choice not in names:
+        raise SettingsError(f"tool_choice={choice!r} names no bound tool. Bound: {', '.join(names) or 'none'}.")
+    return {"type": "function", "function": {"name": choice}}
+
+
+def _json_schema_format(schema: Any, strict: bool | None) -> dict[str, Any]:
+    json_schema = convert_to_json_schema(schema, strict=strict)
+    named: dict[str, Any] = {"name": json_schema.get("title", "response"), "schema": json_schema}
+    if strict is not None:
+        named["strict"] = strict
+    return {"type": "json_schema", "json_schema": named}
+
+
+def _with_raw(
+    model: Runnable[LanguageModelInput, AIMessage], parser: OutputParserLike[Any]
+) -> Runnable[LanguageModelInput, Any]:
+    """Return the message and what was parsed from it, or the error."""
+    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")

@@ -1,0 +1,317 @@
+"""LangChain messages to wire dictionaries and back. Pure functions; the stream has one small state object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+    convert_to_openai_data_block,
+    is_data_content_block,
+)
+from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
+from langchain_core.messages.content import InvalidToolCall
+from langchain_core.messages.tool import ToolCall as LangChainToolCall
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
+from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+from empiriolabs_core.errors import UnsupportedContentError, excerpt
+from empiriolabs_core.replies import JSON, ToolCalls, read_reasoning, read_usage, warn_if_cut_short
+
+PROVIDER = "empiriolabs"
+"""`model_provider` of every message, and `ls_provider` of every trace. The two must be equal."""
+
+_PASSED_ON = ("image_url", "input_audio", "file", "video_url")
+"""Content parts that are in the form of the wire already."""
+
+_NOT_SENT = frozenset(
+    {
+        "thinking",
+        "redacted_thinking",
+        "reasoning",
+        "tool_use",
+        "tool_call",
+        "tool_call_chunk",
+        "invalid_tool_call",
+        "server_tool_call",
+        "server_tool_call_chunk",
+        "server_tool_result",
+        "non_standard",
+    }
+)
+"""Blocks of an assistant turn that the wire has no content part for. Tool calls and reasoning have fields
+of their own; another provider's signed thinking means nothing to this one."""
+
+_STANDARD_KEYS = frozenset(["role", "content", "reasoning_content", "reasoning", "tool_calls"])
+
+
+def convert_messages(messages: Iterable[BaseMessage]) -> list[JSON]:
+    """Return the wire messages of a conversation.
+
+    Raises:
+        UnsupportedContentError: a message or content block is of a kind that the wire has no form for.
+    """
+    return [wire for message in messages for wire in _convert_message(message)]
+
+
+def _convert_message(message: BaseMessage) -> list[JSON]:
+    match message:
+        case SystemMessage():
+            role = message.additional_kwargs.get("__openai_role__", "system")
+            return [_named({"role": role, "content": _content(message.content)}, message)]
+        case HumanMessage():
+            return _convert_human(message)
+        case AIMessage():
+            return [_convert_ai(message)]
+        case ToolMessage():
+            content = _content(message.content)
+            return [{"role": "tool", "tool_call_id": message.tool_call_id, "content": content}]
+        case ChatMessage():
+            return [_named({"role": message.role, "content": _content(message.content)}, message)]
+        case _:
+            raise UnsupportedContentError(
+                f"A {type(message).__name__} cannot be sent. Use a system, human, AI, tool or chat message."
+            )
+
+
+def _named(wire: JSON, message: BaseMessage) -> JSON:
+    return {**wire, "name": message.name} if message.name else wire
+
+
+def _convert_human(message: HumanMessage) -> list[JSON]:
+    """Convert a user turn. Anthropic-style tool results in it become tool messages of their own."""
+    if isinstance(message.content, str):
+        return [_named({"role": "user", "content": message.content}, message)]
+    results = [b for b in message.content if isinstance(b, dict) and b.get("type") == "tool_result"]
+    rest = [block for block in message.content if block not in results]
+    wire: list[JSON] = [
+        {"role": "tool", "tool_call_id": result["tool_use_id"], "content": _content(result.get("content") or "")}
+        for result in results
+    ]
+    if rest or not results:
+        wire.append(_named({"role": "user", "content": _content(rest)}, message))
+    return wire
+
+
+def _convert_ai(message: AIMessage) -> JSON:
+    content = message.content
+    blocks = content if isinstance(content, list) else []
+    text = content if isinstance(content, str) else _text([b for b in blocks if not _is_type(b, _NOT_SENT)])
+    calls = [_call(call["id"], call["name"], _dumps(call["args"])) for call in message.tool_calls]
+    calls += [_call(call["id"], call["name"], call["args"] or "") for call in message.invalid_tool_calls]
+    if not calls:
+        uses = [block for block in blocks if _is_type(block, ("tool_use",))]
+        calls = [_call(use["id"], use["name"], _dumps(use["input"])) for use in uses if isinstance(use, dict)]
+    wire: JSON = {"role": "assistant", "content": text or None if calls else text}
+    reasoning = _reasoning(message, blocks)
+    if reasoning is not None:
+        wire["reasoning_content"] = reasoning
+    if calls:
+        wire["tool_calls"] = calls
+    return _named(wire, message)
+
+
+def _reasoning(message: AIMessage, blocks: list[Any]) -> str | None:
+    """Return the reasoning of a turn from wherever LangChain keeps it: additional_kwargs, or v1 content blocks."""
+    kept = message.additional_kwargs.get("reasoning_content")
+    if isinstance(kept, str):
+        return kept
+    if message.response_metadata.get("model_provider", PROVIDER) != PROVIDER:
+        return None
+    pieces = [b.get("reasoning") or "" for b in blocks if isinstance(b, dict) and b.get("type") == "reasoning"]
+    return "".join(pieces) if pieces else None
+
+
+def _call(call_id: str | None, name: str | None, arguments: str) -> JSON:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _dumps(arguments: Any) -> str:
+    return json.dumps(arguments, ensure_ascii=False)
+
+
+def _is_type(block: Any, types: Iterable[str]) -> bool:
+    return isinstance(block, dict) and str(block.get("type")) in types
+
+
+def _content(content: str | Sequence[str | Mapping[str, Any]]) -> str | list[JSON]:
+    """Return wire content: a string where all of it is text, which every model takes."""
+    if isinstance(content, str):
+        return content
+    parts = [_part(block) for block in content]
+    if all(part["type"] == "text" for part in parts):
+        return "".join(part["text"] for part in parts)
+    return parts
+
+
+def _text(blocks: list[Any]) -> str:
+    content = _content(blocks)
+    if isinstance(content, str):
+        return content
+    kinds = sorted({part["type"] for part in content} - {"text"})
+    raise UnsupportedContentError(f"An AI message with {', '.join(kinds)} content cannot be sent: it holds text only.")
+
+
+def _part(block: str | Mapping[str, Any]) -> JSON:
+    if isinstance(block, str):
+        return {"type": "text", "text": block}
+    kind = block.get("type")
+    if kind in ("text", "text-plain", "refusal"):
+        return {"type": "text", "text": block.get("text") or block.get("refusal") or ""}
+    if kind in _PASSED_ON and kind in block:
+        return dict(block)
+    if is_data_content_block(dict(block)):
+        return convert_to_openai_data_block(dict(block))
+    raise UnsupportedContentError(
+        f"A content block of type {kind!r} cannot be sent: {excerpt(repr(dict(block)))}. "
+        "Use text, image, audio or file blocks."
+    )
+
+
+def create_chat_result(reply: JSON) -> ChatResult:
+    """Convert a whole chat completion. Usage stands on the first generation, so that it is counted once."""
+    usage = create_usage_metadata(reply.get("usage"))
+    generations = [
+        _create_generation(reply, choice, usage if position == 0 else None)
+        for position, choice in enumerate(reply["choices"])
+    ]
+    return ChatResult(
+        generations=generations,
+        llm_output={"token_usage": reply.get("usage") or {}, "model_name": reply.get("model")},
+    )
+
+
+def _create_generation(reply: JSON, choice: JSON, usage: UsageMetadata | None) -> ChatGeneration:
+    wire = choice["message"]
+    finish_reason = choice.get("finish_reason")
+    warn_if_cut_short(finish_reason, wire.get("content"), wire.get("tool_calls"))
+    calls, invalid = convert_tool_calls(wire.get("tool_calls") or [])
+    reasoning = read_reasoning(wire)
+    message = AIMessage(
+        content=wire.get("content") or "",
+        additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
+        tool_calls=calls,
+        invalid_tool_calls=invalid,
+        usage_metadata=usage,
+        response_metadata={**_metadata(reply), **_outcome(choice), **_unknown_keys(wire)},
+    )
+    return ChatGeneration(message=message, generation_info={"finish_reason": finish_reason})
+
+
+def convert_tool_calls(wire: list[JSON]) -> tuple[list[LangChainToolCall], list[InvalidToolCall]]:
+    """Convert tool calls. Those whose arguments are no JSON object come as invalid ones, never as `{}`."""
+    calls: list[LangChainToolCall] = []
+    invalid: list[InvalidToolCall] = []
+    for call in wire:
+        try:
+            parsed = parse_tool_call(call, return_id=True)
+            if parsed is None or not isinstance(parsed["args"], dict):
+                raise ValueError("The arguments are no JSON object.")
+            calls.append(LangChainToolCall(name=parsed["name"], args=parsed["args"], id=parsed["id"], type="tool_call"))
+        except Exception as error:
+            invalid.append(make_invalid_tool_call(call, str(error)))
+    return calls, invalid
+
+
+def create_usage_metadata(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
+    """Convert token counts. Counts that the gateway did not report are left out."""
+    counts = read_usage(usage)
+    if counts is None:
+        return None
+    metadata = UsageMetadata(
+        input_tokens=counts.input_tokens, output_tokens=counts.output_tokens, total_tokens=counts.total_tokens
+    )
+    if counts.cached_tokens is not None:
+        metadata["input_token_details"] = InputTokenDetails(cache_read=counts.cached_tokens)
+    if counts.reasoning_tokens is not None:
+        metadata["output_token_details"] = OutputTokenDetails(reasoning=counts.reasoning_tokens)
+    return metadata
+
+
+def _metadata(reply: JSON) -> JSON:
+    named = {"id": "id", "model": "model_name", "created": "created", "system_fingerprint": "system_fingerprint"}
+    found = {ours: reply[theirs] for theirs, ours in named.items() if reply.get(theirs) is not None}
+    return {"model_provider": PROVIDER, **found}
+
+
+def _outcome(choice: JSON) -> JSON:
+    return {name: choice[name] for name in ("finish_reason", "logprobs") if choice.get(name) is not None}
+
+
+def _unknown_keys(wire: JSON) -> JSON:
+    return {name: value for name, value in wire.items() if name not in _STANDARD_KEYS and value is not None}
+
+
+class ChunkConverter:
+    """Converts the chunks of one stream, in order.
+
+    LangChain merges chunks by adding them up, so whatever is not a piece of something is emitted once:
+    the name of a tool call, metadata, and, in the chunk of `finish`, usage.
+    """
+
+    def __init__(self) -> None:
+        self._tool_calls = ToolCalls()
+        self._usage: JSON | None = None
+        self._metadata: JSON = {}
+        self._unknown: JSON = {}
+        self._text = False
+
+    def convert(self, chunk: JSON) -> ChatGenerationChunk | None:
+        """Convert one chunk; `None` where it holds nothing that LangChain has a place for."""
+        if chunk.get("usage"):
+            self._usage = chunk["usage"]
+        choices = chunk.get("choices")
+        if not choices:
+            return None
+        choice = choices[0]
+        delta = choice.get("delta") or {}
+        finish_reason = choice.get("finish_reason")
+        if finish_reason or not self._metadata:
+            self._metadata.update(_metadata(chunk))
+        content = delta.get("content") or ""
+        reasoning = read_reasoning(delta)
+        pieces = self._pieces(delta["tool_calls"]) if delta.get("tool_calls") else []
+        metadata: JSON = {"model_provider": PROVIDER}
+        if choice.get("logprobs") is not None:
+            metadata["logprobs"] = choice["logprobs"]
+        if len(delta) > 1:
+            self._unknown.update(_unknown_keys(delta))
+        if finish_reason:
+            metadata["finish_reason"] = finish_reason
+            warn_if_cut_short(finish_reason, self._text or content, self._tool_calls.calls)
+        elif not content and not reasoning and not pieces and len(metadata) == 1:
+            return None
+        self._text = self._text or bool(content)
+        return ChatGenerationChunk(
+            message=AIMessageChunk(
+                content=content,
+                additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
+                tool_call_chunks=pieces,
+                response_metadata=metadata,
+            )
+        )
+
+    def finish(self) -> ChatGenerationChunk:
+        """Return the last chunk: what is told once for the whole message."""
+        return ChatGenerationChunk(
+            message=AIMessageChunk(
+                content="",
+                usage_metadata=create_usage_metadata(self._usage),
+                response_metadata={"model_provider": PROVIDER, **self._metadata, **self._unknown},
+            )
+        )
+
+    def _pieces(self, deltas: list[JSON]) -> list[ToolCallChunk]:
+        return [
+            tool_call_chunk(name=piece.name, args=piece.arguments, id=piece.id, index=piece.call.position)
+            for piece in self._tool_calls.add(deltas)
+        ]

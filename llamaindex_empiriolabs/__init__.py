@@ -1,0 +1,12 @@
+"""EmpirioLabs models in LlamaIndex."""
+
+try:
+    import llama_index.core as _  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        'llamaindex_empiriolabs needs LlamaIndex: pip install "empiriolabs-adapters[llamaindex]".'
+    ) from error
+
+from llamaindex_empiriolabs.llms import EmpirioLabs
+
+__all__ = ["EmpirioLabs"]

@@ -1,0 +1,313 @@
+"""`EmpirioLabs`: EmpirioLabs models as a LlamaIndex LLM."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+)
+from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.program.function_program import get_function_tool
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.types import Model
+from llama_index_instrumentation import get_dispatcher
+from pydantic import ConfigDict, Field
+
+from empiriolabs_core.errors import SettingsError
+from empiriolabs_core.gateway import Request
+from empiriolabs_core.replies import JSON
+from empiriolabs_core.settings import Settings
+from llamaindex_empiriolabs.messages import (
+    StreamedMessage,
+    chat_response,
+    completion_response,
+    one_call_only,
+    to_wire,
+    tool_choice_to_wire,
+    tool_selections,
+)
+from llamaindex_empiriolabs.structured import FUNCTION_MODES, GrowingObject, call_arguments, read_object
+
+if TYPE_CHECKING:
+    from llama_index.core.tools.types import BaseTool
+
+dispatcher = get_dispatcher(__name__)
+
+DEFAULT_CONTEXT_WINDOW = 128_000
+"""Tokens. For a model without a card: too large a window fails loudly, too small a one cuts history unseen."""
+
+DEFAULT_NUM_OUTPUT = 4096
+"""Tokens: what the gateway takes for `max_tokens` if none is sent."""
+
+
+class EmpirioLabs(Settings, FunctionCallingLLM):
+    """An EmpirioLabs model in LlamaIndex.
+
+    ```python
+    llm = EmpirioLabs(model="deepseek-v4-flash", thinking_budget=8192)
+    response = llm.chat([ChatMessage("What is new in Python?")])
+    response.message.blocks, response.additional_kwargs["total_tokens"]
+    ```
+
+    The key is read from `EMPIRIOLABS_API_KEY`, the URL from `EMPIRIOLABS_API_BASE`. All arguments are fields of
+    `empiriolabs_core.settings.Settings`, or LlamaIndex's own. Standard Chat Completions fields, such as
+    `seed=7`, may be given too, here or on a call.
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+
+    context_window: int | None = Field(default=None, ge=1)
+    """Tokens of prompt and answer together. Default: what the model's card says, or 128,000 without a card."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name of this class in serialised data."""
+        return "EmpirioLabs_LLM"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What query engines, agents and memories ask of a model."""
+        card_window = self.card.context_window if self.card else None
+        return LLMMetadata(
+            context_window=self.context_window or card_window or DEFAULT_CONTEXT_WINDOW,
+            num_output=self.max_tokens or DEFAULT_NUM_OUTPUT,
+            is_chat_model=True,
+            is_function_calling_model=True,
+            model_name=self.model,
+            system_role=MessageRole.SYSTEM,
+        )
+
+    # The decorators of the public methods emit events, so no public method calls another: one call, one pair
+    # of events.
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Return the answer to a conversation."""
+        return chat_response(self.gateway.complete(self._request(messages, kwargs, stream=False)))
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Return the answer to a conversation."""
+        return chat_response(await self.gateway.acomplete(self._request(messages, kwargs, stream=False)))
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Yield the answer to a conversation as it grows."""
+        return _responses(self.gateway.stream(self._request(messages, kwargs, stream=True)))
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """Return a generator of the answer to a conversation as it grows."""
+        return _aresponses(self.gateway.astream(self._request(messages, kwargs, stream=True)))
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Return the answer to a prompt."""
+        request = self._request(self._as_messages(prompt, formatted), kwargs, stream=False)
+        return completion_response(chat_response(self.gateway.complete(request)))
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Return the answer to a prompt."""
+        request = self._request(self._as_messages(prompt, formatted), kwargs, stream=False)
+        return completion_response(chat_response(await self.gateway.acomplete(request)))
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """Yield the answer to a prompt as it grows."""
+        request = self._request(self._as_messages(prompt, formatted), kwargs, stream=True)
+        return (completion_response(response) for response in _responses(self.gateway.stream(request)))
+
+    @llm_completion_callback()
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
+        """Return a generator of the answer to a prompt as it grows."""
+        request = self._request(self._as_messages(prompt, formatted), kwargs, stream=True)
+        return (completion_response(response) async for response in _aresponses(self.gateway.astream(request)))
+
+    def _as_messages(self, prompt: str, formatted: bool) -> list[ChatMessage]:
+        convert = self.completion_to_prompt
+        return [ChatMessage(role=MessageRole.USER, content=prompt if formatted or not convert else convert(prompt))]
+
+    def _request(self, messages: Sequence[ChatMessage], call: dict[str, Any], *, stream: bool) -> Request:
+        request = self.request(to_wire(messages), call, stream=stream)
+        if request.body.get("n", 1) != 1:
+            raise SettingsError(f"n={request.body['n']}: a LlamaIndex response holds one answer. Call once for each.")
+        return request
+
+    # Tools
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        tool_choice: str | dict[str, Any] | None = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Return the arguments of a chat with tools. `tool_choice` wins over `tool_required`; `None` is unset."""
+        messages = list(chat_history or [])
+        if user_msg is not None:
+            messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
+        specs = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
+        if strict is not None:
+            specs = [{**spec, "function": {**spec["function"], "strict": strict}} for spec in specs]
+        choice = tool_choice_to_wire(tool_choice, specs, required=tool_required)
+        named = {"tools": specs, "tool_choice": choice, **kwargs}
+        return {"messages": messages, **{name: value for name, value in named.items() if value not in (None, [])}}
+
+    def _validate_chat_with_tools_response(
+        self, response: ChatResponse, tools: Sequence[BaseTool], allow_parallel_tool_calls: bool = False, **kwargs: Any
+    ) -> ChatResponse:
+        return response if allow_parallel_tool_calls else one_call_only(response)
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """Return the tool calls of a response, whole or still being streamed.
+
+        Raises:
+            ValueError: there are none, and `error_on_no_tool_call` is set.
+            InvalidToolArgumentsError: the response is whole, and arguments in it are no JSON object.
+        """
+        calls = tool_selections(response)
+        if not calls and error_on_no_tool_call:
+            raise ValueError(f"The model called no tool. It said: {response.message.content!r}.")
+        return calls
+
+    # Structured output
+
+    def structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """Return an object of a class. The model is made to call one tool, with thinking off for that request.
+
+        Raises:
+            ValueError: the model's answer does not make such an object.
+        """
+        if self.pydantic_program_mode not in FUNCTION_MODES:
+            other: Model = super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            return other
+        dispatcher.event(
+            LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
+        )
+        response = self.chat_with_tools(**self._structured_call(output_cls, prompt, llm_kwargs, prompt_args))
+        found = read_object(tool_selections(response), response.message, output_cls)
+        dispatcher.event(LLMStructuredPredictEndEvent(output=found))
+        return found
+
+    async def astructured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """Return an object of a class. The model is made to call one tool, with thinking off for that request.
+
+        Raises:
+            ValueError: the model's answer does not make such an object.
+        """
+        if self.pydantic_program_mode not in FUNCTION_MODES:
+            other: Model = await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            return other
+        dispatcher.event(
+            LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
+        )
+        response = await self.achat_with_tools(**self._structured_call(output_cls, prompt, llm_kwargs, prompt_args))
+        found = read_object(tool_selections(response), response.message, output_cls)
+        dispatcher.event(LLMStructuredPredictEndEvent(output=found))
+        return found
+
+    def _structured_stream_call(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Any, None, None]:
+        if self.pydantic_program_mode not in FUNCTION_MODES:
+            yield from super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
+            return
+        growing = GrowingObject(output_cls)
+        for response in self.stream_chat_with_tools(
+            **self._structured_call(output_cls, prompt, llm_kwargs, prompt_args)
+        ):
+            found = growing.add(response)
+            if found is not None:
+                yield found
+        yield growing.finish()
+
+    async def _structured_astream_call(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Any, None]:
+        if self.pydantic_program_mode not in FUNCTION_MODES:
+            return await super()._structured_astream_call(output_cls, prompt, llm_kwargs, **prompt_args)
+        return self._agrow(output_cls, self._structured_call(output_cls, prompt, llm_kwargs, prompt_args))
+
+    async def _agrow(self, output_cls: type[Model], call: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        growing = GrowingObject(output_cls)
+        async for response in await self.astream_chat_with_tools(**call):
+            found = growing.add(response)
+            if found is not None:
+                yield found
+        yield growing.finish()
+
+    def _structured_call(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None,
+        prompt_args: dict[str, Any],
+    ) -> dict[str, Any]:
+        return {
+            **call_arguments(llm_kwargs),
+            "tools": [get_function_tool(output_cls)],
+            "chat_history": self._extend_messages(prompt.format_messages(llm=self, **prompt_args)),
+            "tool_required": True,
+        }
+
+
+def _responses(chunks: Generator[JSON, None, None]) -> ChatResponseGen:
+    streamed = StreamedMessage()
+    with closing(chunks):
+        for chunk in chunks:
+            response = streamed.add(chunk)
+            if response is not None:
+                yield response
+    yield streamed.finish()
+
+
+async def _aresponses(chunks: AsyncGenerator[JSON, None]) -> ChatResponseAsyncGen:
+    streamed = StreamedMessage()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            response = streamed.add(chunk)
+            if response is not None:
+                yield response
+    yield streamed.finish()

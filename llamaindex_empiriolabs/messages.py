@@ -1,0 +1,349 @@
+"""LlamaIndex messages to wire dictionaries and back. Pure functions; the stream has one small state object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    CachePoint,
+    ChatMessage,
+    ChatResponse,
+    CitableBlock,
+    CitationBlock,
+    CompletionResponse,
+    DocumentBlock,
+    ImageBlock,
+    LogProb,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    VideoBlock,
+)
+from llama_index.core.llms.llm import ToolSelection
+from pydantic_core import from_json
+
+from empiriolabs_core.errors import InvalidReplyError, SettingsError, UnsupportedContentError, excerpt
+from empiriolabs_core.replies import JSON, ToolCall, ToolCalls, read_reasoning, read_usage, warn_if_cut_short
+
+_ROLES = {
+    MessageRole.SYSTEM: "system",
+    MessageRole.DEVELOPER: "developer",
+    MessageRole.USER: "user",
+    MessageRole.ASSISTANT: "assistant",
+    MessageRole.CHATBOT: "assistant",
+    MessageRole.MODEL: "assistant",
+    MessageRole.TOOL: "tool",
+    MessageRole.FUNCTION: "tool",
+}
+
+
+class InvalidToolArgumentsError(InvalidReplyError, ValueError):
+    """The model called a tool with arguments that are no JSON object. Worth a retry."""
+
+
+def to_wire(messages: Iterable[ChatMessage]) -> list[JSON]:
+    """Return the wire messages of a conversation. The given messages are left as they are.
+
+    Raises:
+        UnsupportedContentError: a message or block is of a kind that the wire has no form for.
+    """
+    return [_message_to_wire(message) for message in messages]
+
+
+def _message_to_wire(message: ChatMessage) -> JSON:
+    role = _ROLES.get(message.role)
+    if role is None:
+        raise UnsupportedContentError(f"A message of role {message.role.value!r} cannot be sent.")
+    if role == "assistant":
+        return _assistant_to_wire(message)
+    wire: JSON = {"role": role, "content": _content(message.blocks)}
+    if role == "tool":
+        wire["tool_call_id"] = message.additional_kwargs.get("tool_call_id")
+    elif message.additional_kwargs.get("name"):
+        wire["name"] = message.additional_kwargs["name"]
+    return wire
+
+
+def _assistant_to_wire(message: ChatMessage) -> JSON:
+    calls = [_call_to_wire(block) for block in message.blocks if isinstance(block, ToolCallBlock)]
+    thoughts = [block.content or "" for block in message.blocks if isinstance(block, ThinkingBlock)]
+    spoken = [block for block in message.blocks if not isinstance(block, ToolCallBlock | ThinkingBlock)]
+    content = _content(spoken)
+    if isinstance(content, list):
+        kinds = ", ".join(sorted({part["type"] for part in content} - {"text"}))
+        raise UnsupportedContentError(f"An assistant message with {kinds} content cannot be sent: it holds text only.")
+    wire: JSON = {"role": "assistant", "content": content or None if calls else content}
+    if thoughts:
+        wire["reasoning_content"] = "".join(thoughts)
+    if calls:
+        wire["tool_calls"] = calls
+    return wire
+
+
+def _call_to_wire(block: ToolCallBlock) -> JSON:
+    arguments = block.tool_kwargs
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return {"id": block.tool_call_id, "type": "function", "function": {"name": block.tool_name, "arguments": text}}
+
+
+def _content(blocks: Sequence[Any]) -> str | list[JSON]:
+    """Return wire content: a string where all of it is text, which every model takes."""
+    parts = [part for block in blocks for part in _parts(block)]
+    if all(part["type"] == "text" for part in parts):
+        return "".join(part["text"] for part in parts)
+    return parts
+
+
+def _parts(block: Any) -> list[JSON]:
+    match block:
+        case TextBlock():
+            return [{"type": "text", "text": block.text}]
+        case CitableBlock():
+            return _citable(block)
+        case CachePoint() | CitationBlock():
+            # The gateway caches by itself; a citation is about the text beside it, which is sent.
+            return []
+        case ImageBlock():
+            detail = {"detail": block.detail} if block.detail else {}
+            return [{"type": "image_url", "image_url": {"url": _url(block), **detail}}]
+        case AudioBlock():
+            data = block.resolve_audio(as_base64=True).read().decode()
+            return [{"type": "input_audio", "input_audio": {"data": data, "format": block.format or "wav"}}]
+        case VideoBlock():
+            return [{"type": "video_url", "video_url": {"url": _url(block)}}]
+        case DocumentBlock():
+            return [{"type": "file", "file": {"filename": block.title, "file_data": _url(block)}}]
+        case _:
+            raise UnsupportedContentError(f"A {type(block).__name__} cannot be sent: {excerpt(repr(block))}.")
+
+
+def _url(block: ImageBlock | VideoBlock | DocumentBlock) -> str:
+    return str(block.url) if block.url else block.inline_url()
+
+
+def _citable(block: CitableBlock) -> list[JSON]:
+    inner = [part for content in block.content for part in _parts(content)]
+    head = f"Source: {block.title} ({block.source})\n"
+    return [{"type": "text", "text": head}, *inner, {"type": "text", "text": "\n"}]
+
+
+def chat_response(reply: JSON) -> ChatResponse:
+    """Convert a whole chat completion."""
+    choice = reply["choices"][0]
+    wire = choice["message"]
+    warn_if_cut_short(choice.get("finish_reason"), wire.get("content"), wire.get("tool_calls"))
+    calls = ToolCalls()
+    for call in wire.get("tool_calls") or ():
+        list(calls.add([{**call, "index": len(calls.calls)}]))
+    return _response(wire.get("content"), read_reasoning(wire), calls.calls, raw=reply, delta=None)
+
+
+def _response(
+    text: str | None, reasoning: str | None, calls: Sequence[ToolCall], *, raw: JSON, delta: str | None
+) -> ChatResponse:
+    """Build the response to a whole message, streamed or not."""
+    choice = raw["choices"][0]
+    blocks = _blocks(text, reasoning, [_finished(call) for call in calls])
+    counts = read_usage(raw.get("usage"))
+    if counts is not None and isinstance(blocks[0], ThinkingBlock):
+        blocks[0].num_tokens = counts.reasoning_tokens
+    return ChatResponse(
+        message=_assistant(blocks, calls),
+        raw=raw,
+        delta=delta,
+        logprobs=_logprobs(choice.get("logprobs")),
+        additional_kwargs={**_flat_usage(raw.get("usage")), "finish_reason": choice.get("finish_reason")},
+    )
+
+
+def _blocks(text: str | None, reasoning: str | None, calls: list[ToolCallBlock]) -> list[Any]:
+    """Return the blocks of an assistant message: at most one text block, and none on a pure tool turn."""
+    blocks: list[Any] = [ThinkingBlock(content=reasoning)] if reasoning else []
+    if text or not calls:
+        blocks.append(TextBlock(text=text or ""))
+    return blocks + calls
+
+
+def _assistant(blocks: list[Any], calls: Sequence[ToolCall]) -> ChatMessage:
+    # Chat engines tell a tool turn by this key. Whatever stands in it is pasted into prompts, so it is short.
+    named = {"tool_calls": [{"id": call.id, "name": call.name} for call in calls]} if calls else {}
+    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=named)
+
+
+def _finished(call: ToolCall) -> ToolCallBlock:
+    """Convert a whole call. Arguments that are no JSON object stay the text that they are."""
+    arguments = _json_object(call.arguments or "{}")
+    return ToolCallBlock(
+        tool_call_id=call.id, tool_name=call.name or "", tool_kwargs=call.arguments if arguments is None else arguments
+    )
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    try:
+        # Models write raw line breaks into JSON strings; strict JSON forbids them.
+        value = json.loads(text, strict=False)
+    except json.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _flat_usage(usage: Mapping[str, Any] | None) -> JSON:
+    counts = read_usage(usage)
+    if counts is None:
+        return {}
+    flat = {
+        "prompt_tokens": counts.input_tokens,
+        "completion_tokens": counts.output_tokens,
+        "total_tokens": counts.total_tokens,
+        "cached_tokens": counts.cached_tokens,
+        "reasoning_tokens": counts.reasoning_tokens,
+    }
+    return {name: count for name, count in flat.items() if count is not None}
+
+
+def _logprobs(wire: JSON | None) -> list[list[LogProb]] | None:
+    if not wire or not wire.get("content"):
+        return None
+    return [[_logprob(entry) for entry in token.get("top_logprobs") or [token]] for token in wire["content"]]
+
+
+def _logprob(entry: JSON) -> LogProb:
+    return LogProb(token=entry["token"], logprob=entry["logprob"], bytes=entry.get("bytes") or [])
+
+
+class StreamedMessage:
+    """Puts the chunks of one stream together. Each response holds the message so far."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._reasoning = ""
+        self._calls = ToolCalls()
+        self._last: JSON = {"choices": [{}]}
+        self._usage: JSON | None = None
+        self._logprobs: list[Any] = []
+
+    def add(self, chunk: JSON) -> ChatResponse | None:
+        """Take one chunk; `None` where it adds nothing to the message."""
+        if chunk.get("usage"):
+            self._usage = chunk["usage"]
+        choices = chunk.get("choices")
+        if not choices:
+            return None
+        choice = choices[0]
+        if choice.get("finish_reason"):
+            self._last = chunk
+        if choice.get("logprobs"):
+            self._logprobs += choice["logprobs"].get("content") or []
+        delta = choice.get("delta") or {}
+        text = delta.get("content") or ""
+        reasoning = read_reasoning(delta)
+        if delta.get("tool_calls"):
+            list(self._calls.add(delta["tool_calls"]))
+        elif not text and not reasoning:
+            return None
+        self._text += text
+        self._reasoning += reasoning or ""
+        calls = [
+            ToolCallBlock(tool_call_id=call.id, tool_name=call.name or "", tool_kwargs=call.arguments)
+            for call in self._calls.calls
+        ]
+        return ChatResponse(
+            message=_assistant(_blocks(self._text, self._reasoning, calls), self._calls.calls),
+            raw=chunk,
+            delta=text,
+            additional_kwargs={"thinking_delta": reasoning} if reasoning else {},
+        )
+
+    def finish(self) -> ChatResponse:
+        """Return the last response: the whole message, with usage and what else is told once."""
+        choice = self._last["choices"][0]
+        warn_if_cut_short(choice.get("finish_reason"), self._text, self._calls.calls)
+        if self._logprobs:
+            choice = {**choice, "logprobs": {"content": self._logprobs}}
+        raw = {**self._last, "choices": [choice]}
+        if self._usage:
+            raw["usage"] = self._usage
+        return _response(self._text, self._reasoning, self._calls.calls, raw=raw, delta="")
+
+
+def completion_response(response: ChatResponse) -> CompletionResponse:
+    """Return a chat response as a completion."""
+    return CompletionResponse(
+        text=response.message.content or "",
+        additional_kwargs=response.additional_kwargs,
+        raw=response.raw,
+        logprobs=response.logprobs,
+        delta=response.delta,
+    )
+
+
+def tool_selections(response: ChatResponse) -> list[ToolSelection]:
+    """Return the tool calls of a message, whole or still being streamed.
+
+    Raises:
+        InvalidToolArgumentsError: the message is whole, and arguments in it are no JSON object.
+    """
+    whole = bool(response.additional_kwargs.get("finish_reason"))
+    return [
+        ToolSelection(
+            tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=_arguments(block, whole=whole)
+        )
+        for block in response.message.blocks
+        if isinstance(block, ToolCallBlock)
+    ]
+
+
+def _arguments(block: ToolCallBlock, *, whole: bool) -> dict[str, Any]:
+    given = block.tool_kwargs
+    if isinstance(given, dict):
+        return given
+    if whole:
+        raise InvalidToolArgumentsError(
+            f"The model called {block.tool_name} with arguments that are no JSON object: {excerpt(given)!r}. Try again."
+        )
+    return partial_object(given)
+
+
+def partial_object(text: str) -> dict[str, Any]:
+    """Return what a JSON object that is still being streamed holds so far."""
+    try:
+        value = from_json(text, allow_partial="trailing-strings")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def one_call_only(response: ChatResponse) -> ChatResponse:
+    """Return a response without the tool calls after its first."""
+    calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+    if len(calls) < 2:
+        return response
+    blocks = [block for block in response.message.blocks if not isinstance(block, ToolCallBlock)]
+    named = response.message.additional_kwargs.get("tool_calls") or []
+    message = response.message.model_copy(
+        update={"blocks": [*blocks, calls[0]], "additional_kwargs": {"tool_calls": named[:1]}}
+    )
+    return response.model_copy(update={"message": message})
+
+
+def tool_choice_to_wire(choice: str | Mapping[str, Any] | None, tools: Sequence[JSON], *, required: bool) -> Any:
+    """Return OpenAI's spelling of a tool choice; `None` to leave it to the model.
+
+    Raises:
+        SettingsError: the choice names a tool that is not among the tools.
+    """
+    if choice is None:
+        return "required" if required else None
+    if isinstance(choice, Mapping):
+        return dict(choice)
+    spellings = {"auto": None, "none": "none", "any": "required", "required": "required"}
+    if choice in spellings:
+        return spellings[choice]
+    names = [tool["function"]["name"] for tool in tools]
+    if choice not in names:
+        raise SettingsError(f"tool_choice={choice!r} names none of the tools: {', '.join(names) or 'there are none'}.")
+    return {"type": "function", "function": {"name": choice}}

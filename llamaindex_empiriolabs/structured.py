@@ -1,0 +1,74 @@
+"""Structured output: a pydantic object out of a forced tool call, whole or growing.
+
+LlamaIndex's own way parses the arguments so far with a slow Python loop that drops strings until they are
+closed, and builds a model class for every delta. This one is linear, and strings grow as they are streamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.program.utils import FlexibleModel, create_flexible_model
+from llama_index.core.types import Model, PydanticProgramMode
+from pydantic import BaseModel, ValidationError
+
+from empiriolabs_core.errors import excerpt
+from llamaindex_empiriolabs.messages import tool_selections
+
+FUNCTION_MODES = (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION)
+"""The values of `pydantic_program_mode` for which an object is asked for by a forced tool call."""
+
+_OWN = ("tools", "tool_choice", "tool_required", "allow_parallel_tool_calls")
+
+
+def call_arguments(llm_kwargs: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what the caller may add to the request: all but the choice of the tool."""
+    return {name: value for name, value in (llm_kwargs or {}).items() if name not in _OWN}
+
+
+def read_object(calls: Sequence[ToolSelection], message: ChatMessage, output_cls: type[Model]) -> Model:
+    """Return the object of a whole answer.
+
+    Raises:
+        ValueError: the model called no tool, or its arguments do not fit the class.
+    """
+    if not calls:
+        raise ValueError(f"The model gave no {output_cls.__name__}. It said: {excerpt(message.content or '')!r}.")
+    try:
+        return output_cls.model_validate(calls[0].tool_kwargs)
+    except ValidationError as error:
+        raise ValueError(f"The model's arguments do not make a {output_cls.__name__}: {error}") from error
+
+
+class GrowingObject:
+    """Turns the responses of one stream into objects that grow: partial ones with every field optional."""
+
+    def __init__(self, output_cls: type[BaseModel]) -> None:
+        self._output_cls = output_cls
+        self._flexible: type[FlexibleModel] = create_flexible_model(output_cls)
+        self._latest: dict[str, Any] | None = None
+        self._response: ChatResponse | None = None
+
+    def add(self, response: ChatResponse) -> BaseModel | None:
+        """Return the object so far; `None` where the response added nothing to it."""
+        self._response = response
+        calls = tool_selections(response)
+        if not calls or not calls[0].tool_kwargs or calls[0].tool_kwargs == self._latest:
+            return None
+        self._latest = calls[0].tool_kwargs
+        try:
+            return self._output_cls.model_validate(self._latest)
+        except ValidationError:
+            return self._flexible.model_validate(self._latest)
+
+    def finish(self) -> BaseModel:
+        """Return the whole object.
+
+        Raises:
+            ValueError: the model called no tool, or its arguments do not fit the class.
+        """
+        response = self._response or ChatResponse(message=ChatMessage())
+        return read_object(tool_selections(response), response.message, self._output_cls)
