@@ -20,7 +20,7 @@ import openai
 
 from empiriolabs_core import __version__
 from empiriolabs_core.errors import ConnectionDroppedError, InvalidReplyError, ReportedError, excerpt, refine
-from empiriolabs_core.replies import JSON, StreamCheck, check_completion
+from empiriolabs_core.replies import JSON, StreamCheck, check_completion, check_error
 
 CHAT = "/chat/completions"
 CONNECT_TIMEOUT = 10.0
@@ -75,13 +75,12 @@ class Gateway:
     def client(self) -> openai.OpenAI:
         """The OpenAI client."""
         if self._client is None:
-            self._client = _isolate(
-                openai.OpenAI(
-                    **_client_arguments(self.connection),
-                    http_client=self.connection.http_client or openai.DefaultHttpxClient(verify=_tls_context()),
-                ),
-                self.connection,
-            )
+            http_client = self.connection.http_client
+            if http_client is None:
+                http_client = openai.DefaultHttpxClient(verify=_tls_context())
+                weakref.finalize(self, http_client.close)
+            client = openai.OpenAI(**_client_arguments(self.connection), http_client=http_client)
+            self._client = _isolate(client, self.connection)
         return self._client
 
     @property
@@ -217,10 +216,16 @@ def _is_event_stream(stream: Any) -> bool:
 
 
 def _no_stream(stream: Any) -> InvalidReplyError:
-    content_type = stream.response.headers.get("content-type", "no content type")
+    """Return the error for a whole body that came in place of a stream, or raise the one that it reports."""
+    text = stream.response.text
+    with contextlib.suppress(json.JSONDecodeError):
+        found = json.loads(text)
+        if isinstance(found, dict):
+            check_error(found)
     return InvalidReplyError(
-        f"A stream was asked for, but the gateway answered 200 with {content_type}: "
-        f"{excerpt(stream.response.text)!r}. Check that base_url ends with the API's path, such as /v1."
+        f"A stream was asked for, but the gateway answered 200 with {excerpt(text) or 'an empty body'!r} "
+        f"({stream.response.headers.get('content-type', 'no content type')}). "
+        "Check that base_url ends with the API's path, such as /v1."
     )
 
 

@@ -1,0 +1,137 @@
+"""Scripted answers: what the sandbox says where no model is behind it. Deterministic from the request."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from empiriolabs_core.sandbox.schema_filler import fill
+
+JSON = dict[str, Any]
+
+SOURCES = (
+    "\n\n**Sources**\n"
+    "1. [Field notes](https://field-notes.example/today)\n"
+    "2. [The daily record](https://daily-record.example/archive)\n"
+)
+"""The footer of a web search. Inferred: that there is one is documented, its markdown is not."""
+
+_SENTENCES = {"low": 1, "medium": 2, "high": 4, "max": 8}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to answer one chat request with.
+
+    Attributes:
+        content: the visible text; `None` for none.
+        reasoning: the reasoning before it.
+        tool_calls: dictionaries with `name`, `arguments` (a dict, or JSON text as it is) and perhaps `id`.
+        finish_reason: default `"tool_calls"` with tool calls, else `"stop"`.
+        usage: keys that replace those of the counted usage.
+        extra: further keys of the message, such as `annotations`.
+        chunks: chunk dictionaries, or texts, to stream just as they are.
+        body: the reply of a request that is not streamed, just as it is.
+    """
+
+    content: str | None = ""
+    reasoning: str | None = None
+    tool_calls: Sequence[JSON] = ()
+    finish_reason: str | None = None
+    usage: JSON | None = None
+    extra: JSON = field(default_factory=dict)
+    chunks: Sequence[JSON | str] | None = None
+    body: Any = None
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a message's content."""
+    if isinstance(content, list):
+        return "".join(part.get("text", "") for part in content if isinstance(part, dict))
+    return content or ""
+
+
+def generate(body: JSON, *, thinking: bool) -> Answer:
+    """Return an answer to a request that has passed the rules."""
+    messages = body["messages"]
+    asked = next((text_of(m["content"]) for m in reversed(messages) if m["role"] == "user"), "")
+    calls = _tool_calls(body, asked)
+    if calls:
+        names = " and ".join(call["name"] for call in calls)
+        return Answer(content=None, tool_calls=calls, reasoning=_reasoning(body, f"I should call {names}.", thinking))
+    text = _json_text(body, asked) or _text(messages, asked)
+    if body.get("web_search_linkup") and not body.get("disable_formatting"):
+        text += SOURCES
+    return Answer(content=text, reasoning=_reasoning(body, f"The user says: {asked[:60]}", thinking))
+
+
+def _text(messages: list[JSON], asked: str) -> str:
+    if messages[-1]["role"] == "tool":
+        results: list[str] = []
+        for message in reversed(messages):
+            if message["role"] != "tool":
+                break
+            results.insert(0, text_of(message["content"]))
+        return f"The tools say: {' | '.join(results)}"
+    return f"You said: {asked[-300:].strip()} That is all there is to say."
+
+
+def _reasoning(body: JSON, first: str, thinking: bool) -> str | None:
+    if not thinking:
+        return None
+    sentences = _SENTENCES.get(body.get("reasoning_effort") or "medium", 2)
+    return " ".join([first, *[f"Step {n}: weigh what follows from that." for n in range(1, sentences)]])
+
+
+def _tool_calls(body: JSON, asked: str) -> list[JSON]:
+    tools = [tool["function"] for tool in body.get("tools") or () if tool.get("type") == "function"]
+    choice = body.get("tool_choice") or "auto"
+    if not tools or choice == "none":
+        return []
+    if isinstance(choice, dict):
+        tools = [tool for tool in tools if tool["name"] == choice["function"]["name"]]
+    elif choice == "auto":
+        if body["messages"][-1]["role"] == "tool":
+            return []
+        tools = [tool for tool in tools if _mentions(asked, tool)]
+        if body.get("parallel_tool_calls") is False:
+            tools = tools[:1]
+    else:
+        tools = [tool for tool in tools if _mentions(asked, tool)][:1] or tools[:1]
+    return [{"name": tool["name"], "arguments": fill(tool.get("parameters") or {}, asked)} for tool in tools]
+
+
+def _mentions(asked: str, tool: JSON) -> bool:
+    """Tell whether a question is about a tool: it has its name, or a telling word of it."""
+    lowered = asked.lower()
+    words = [word for word in re.split(r"[_\W]+", tool["name"].lower()) if len(word) > 3]
+    return tool["name"].lower() in lowered or any(word in lowered for word in words)
+
+
+def _json_text(body: JSON, asked: str) -> str | None:
+    response_format = body.get("response_format") or {}
+    if response_format.get("type") == "json_schema":
+        return json.dumps(fill(response_format["json_schema"].get("schema") or {}, asked), ensure_ascii=False)
+    if response_format.get("type") != "json_object":
+        return None
+    schema = _schema_in([text_of(message["content"]) for message in body["messages"]])
+    if schema is None:
+        keys = re.findall(r"""["'`]([A-Za-z_]\w*)["'`]""", asked) or ["answer"]
+        schema = {"properties": {key: {"type": "string"} for key in keys}}
+    return json.dumps(fill(schema, asked), ensure_ascii=False)
+
+
+def _schema_in(texts: list[str]) -> JSON | None:
+    """Return the first JSON schema that stands in a text."""
+    for text in texts:
+        for match in re.finditer(r"\{", text):
+            try:
+                found, _ = json.JSONDecoder().raw_decode(text[match.start() :])
+            except json.JSONDecodeError:
+                continue
+            if "properties" in found:
+                return dict(found)
+    return None

@@ -1,0 +1,45 @@
+"""Catalogue entries in the shape of `GET /v1/models`. Field names were seen in clients of the gateway."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from empiriolabs_core.catalog import ModelCard, Parameter, Rates
+
+_MILLION = Decimal(1_000_000)
+
+
+def entry(card: ModelCard) -> dict[str, Any]:
+    """Return the entry of a model."""
+    return {
+        "id": card.id,
+        "object": "model",
+        "display_name": card.name,
+        "provider": card.provider,
+        "category": "text",
+        "context_length": card.context_window,
+        "max_output_tokens": card.max_output_tokens,
+        "pricing": _pricing(card.rates) if card.rates else None,
+        "input_modalities": list(card.input_modalities),
+        "output_modalities": list(card.output_modalities),
+        "features": ["reasoning"] if card.thinks else [],
+        "supported_endpoints": list(card.endpoints),
+        "supported_parameters": [_parameter(parameter) for parameter in card.parameters],
+        "served_from": card.region,
+        "structured_output": "json_object" if card.json_object_only else None,
+    }
+
+
+def _pricing(rates: Rates) -> dict[str, str]:
+    per_token = {"prompt": rates.input, "completion": rates.output, "input_cache_read": rates.cached_input}
+    pricing = {name: f"{rate / _MILLION:f}" for name, rate in per_token.items() if rate is not None}
+    return {**pricing, "web_search": f"{rates.web_search:f}"}
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    listed: dict[str, Any] = {"name": parameter.name, "default": parameter.default}
+    if parameter.options:
+        listed["options"] = list(parameter.options)
+    bounds = {"min": parameter.minimum, "max": parameter.maximum}
+    return {**listed, **{name: bound for name, bound in bounds.items() if bound is not None}}

@@ -1,0 +1,187 @@
+"""Scripted faults: what can go wrong between an application and the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+
+JSON_TYPE = "application/json"
+STREAM_TYPE = "text/event-stream"
+
+KINDS = {
+    "status": "answer with `status`, `code`, `message` and `headers`",
+    "timeout": "accept the request and answer nothing for `seconds`",
+    "reset": "reset the connection, before the headers or after `after` pieces",
+    "cut": "close the connection after `after` pieces, in the middle of the body",
+    "truncate": "end the body properly after `after` pieces",
+    "no_done": "stream everything but [DONE]",
+    "no_finish": "stream everything but the chunk with the finish_reason and what follows",
+    "half_json": "send half of a piece after `after` pieces, then end",
+    "bad_utf8": "send bytes that are no UTF-8 after `after` pieces",
+    "html": "answer 200 with a web page",
+    "empty": "answer 200 with nothing",
+    "choices": "answer 200 with `value` as choices; without `value`, with none",
+    "error_body": "answer 200 with an error object",
+    "error_event": "send an error object after `after` pieces",
+    "redirect": "answer 307 to `url`",
+    "gzip": "answer as usual, compressed",
+    "bad_gzip": "say that the body is compressed, and send it as it is",
+    "huge_line": "send a line of `size` bytes first",
+    "endless": "go on for ever, or until the client leaves, or after `size` pieces",
+    "slow": "send a byte at a time, `seconds` apart, for the first `size` bytes",
+    "idle": "wait for `seconds` after `after` pieces",
+}
+"""The kinds of faults. Pieces are the events of a stream, or quarters of another body."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault, for one request. `KINDS` says what each kind does with the other fields."""
+
+    kind: str
+    after: int = 0
+    status: int = 500
+    code: str = "upstream_error"
+    message: str = "The model provider returned an error."
+    headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 1.0
+    size: int = 1000
+    url: str = ""
+    value: Any = ...
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"There is no fault {self.kind!r}. There are: {', '.join(KINDS)}.")
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error envelope that the fault sends."""
+        return {"error": {"message": self.message, "type": "api_error", "param": None, "code": self.code}}
+
+
+class DropConnection(Exception):
+    """Raised in the middle of a body, it makes the server close the connection as it stands."""
+
+
+async def before_answer(fault: Fault, request: Request) -> Response | None:
+    """Return what takes the place of an answer; `None` where the fault lies within the answer."""
+    match fault.kind:
+        case "status":
+            return JSONResponse(fault.error, fault.status, headers=dict(fault.headers))
+        case "timeout":
+            await _wait_for_leave(request, fault.seconds)
+            reset(request)
+            raise DropConnection
+        case "reset" if not fault.after:
+            reset(request)
+            raise DropConnection
+        case "html":
+            return Response("<html><body><h1>Welcome</h1></body></html>", media_type="text/html")
+        case "empty":
+            return Response(b"", media_type=JSON_TYPE)
+        case "choices":
+            given = {} if fault.value is ... else {"choices": fault.value}
+            return JSONResponse({"id": "chatcmpl-fault", "object": "chat.completion", "model": "m", **given})
+        case "error_body":
+            return JSONResponse(fault.error)
+        case "redirect":
+            return RedirectResponse(fault.url, 307)
+        case _:
+            return None
+
+
+async def _wait_for_leave(request: Request, seconds: float) -> None:
+    for _ in range(max(int(seconds / 0.05), 1)):
+        if await request.is_disconnected():
+            return
+        await asyncio.sleep(0.05)
+
+
+def reset(request: Request) -> None:
+    """Reset the TCP connection of a request, so that the client sees ECONNRESET and not an orderly end."""
+    # ASGI has no way to say this; uvicorn's receive is a method of the object that holds the transport.
+    transport = request.receive.__self__.transport  # type: ignore[attr-defined]
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def respond(fault: Fault | None, request: Request, pieces: AsyncIterator[bytes], media_type: str) -> Response:
+    """Return a response that sends the pieces of a body, with a fault among them."""
+    if fault is None:
+        return StreamingResponse(pieces, media_type=media_type)
+    body = _with_fault(fault, request, pieces)
+    if fault.kind in ("gzip", "bad_gzip"):
+        body = _compressed(body) if fault.kind == "gzip" else body
+        return StreamingResponse(body, media_type=media_type, headers={"content-encoding": "gzip"})
+    return StreamingResponse(body, media_type=media_type)
+
+
+async def _compressed(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield gzip.compress(b"".join([piece async for piece in pieces]))
+
+
+async def _with_fault(fault: Fault, request: Request, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    number = 0
+    if fault.kind == "huge_line":
+        yield b": " + b"x" * fault.size + b"\n\n"
+    async for piece in pieces:
+        if number == fault.after:
+            async for instead in _at(fault, request, piece):
+                yield instead
+            if fault.kind in ("truncate", "half_json"):
+                return
+        if fault.kind == "slow" and fault.size > number:
+            for byte in piece:
+                yield bytes([byte])
+                await asyncio.sleep(fault.seconds)
+                number += 1
+            continue
+        if _withheld(fault, piece):
+            return
+        yield piece
+        number += 1
+    if fault.after >= number:
+        async for instead in _at(fault, request, b""):
+            yield instead
+
+
+def _withheld(fault: Fault, piece: bytes) -> bool:
+    if fault.kind == "no_done":
+        return piece.startswith(b"data: [DONE]")
+    return fault.kind == "no_finish" and b'"finish_reason": null' not in piece and b"finish_reason" in piece
+
+
+async def _at(fault: Fault, request: Request, piece: bytes) -> AsyncIterator[bytes]:
+    """Yield what comes at the place of the fault."""
+    match fault.kind:
+        case "reset":
+            reset(request)
+            raise DropConnection
+        case "cut":
+            # The server's buffer is sent first, so that the client has the pieces before the cut.
+            await asyncio.sleep(0.02)
+            raise DropConnection
+        case "half_json":
+            yield piece[: len(piece) // 2]
+        case "bad_utf8":
+            yield b'data: {"choices": [{"delta": {"content": "\xff\xfe"}}]}\n\n'
+        case "error_event":
+            yield f"data: {json.dumps(fault.error)}\n\n".encode()
+        case "idle":
+            await asyncio.sleep(fault.seconds)
+        case "endless":
+            for _ in range(fault.size):
+                yield piece
+                await asyncio.sleep(0)
+        case _:
+            return

@@ -1,0 +1,111 @@
+"""Makes a value that fits a JSON schema, out of the words and numbers of a prompt. Deterministic."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+Schema = dict[str, Any]
+
+
+class Words:
+    """The words and numbers of a prompt, taken one after the other."""
+
+    def __init__(self, prompt: str) -> None:
+        quoted = re.findall(r"""["'“「『]([^"'”」』]{1,80})["'”」』]""", prompt)
+        named = re.findall(r"\b(?:[A-Z][\w-]+)(?: [A-Z][\w-]+)*|[\u3040-\u30ff\u4e00-\u9fff]+", prompt)
+        wanted: list[str] = [word for word in [*quoted, *named] if word not in _COMMON]
+        self._words = wanted or re.findall(r"\w{4,}", prompt) or ["word"]
+        self._numbers = re.findall(r"-?\d+(?:\.\d+)?", prompt) or ["1"]
+        self._at = [0, 0]
+
+    def word(self) -> str:
+        """Return the next word, from the start again after the last."""
+        self._at[0] += 1
+        return self._words[(self._at[0] - 1) % len(self._words)]
+
+    def number(self) -> float:
+        """Return the next number, from the start again after the last."""
+        self._at[1] += 1
+        return float(self._numbers[(self._at[1] - 1) % len(self._numbers)])
+
+
+_COMMON = {
+    "What",
+    "Use",
+    "The",
+    "Tell",
+    "Using",
+    "Who",
+    "When",
+    "Where",
+    "How",
+    "Give",
+    "Please",
+    "Call",
+    "Return",
+    "I",
+}
+
+
+def fill(schema: Schema, prompt: str) -> Any:
+    """Return a value that fits a schema."""
+    return _fill(schema, schema, Words(prompt))
+
+
+def _fill(schema: Schema, root: Schema, words: Words) -> Any:
+    schema = _resolve(schema, root)
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("enum"):
+        return schema["enum"][0]
+    for choice in ("anyOf", "oneOf"):
+        if schema.get(choice):
+            options = [option for option in schema[choice] if option.get("type") != "null"]
+            return _fill(options[0], root, words) if options else None
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    kind = next((k for k in kind if k != "null"), "null") if isinstance(kind, list) else kind
+    return _of_type(kind, schema, root, words)
+
+
+def _of_type(kind: str, schema: Schema, root: Schema, words: Words) -> Any:
+    match kind:
+        case "object":
+            return {name: _fill(inner, root, words) for name, inner in schema.get("properties", {}).items()}
+        case "array":
+            count = max(int(schema.get("minItems", 1)), 1)
+            return [_fill(schema.get("items", {}), root, words) for _ in range(count)]
+        case "integer":
+            return int(_within(words.number(), schema))
+        case "number":
+            return _within(words.number(), schema)
+        case "boolean":
+            return True
+        case "null":
+            return None
+        case _:
+            word = words.word()
+            return word.ljust(int(schema.get("minLength", 0)), ".")[: schema.get("maxLength")]
+
+
+def _within(number: float, schema: Schema) -> float:
+    low = schema.get(
+        "minimum", schema.get("exclusiveMinimum", number - 1) + 1 if "exclusiveMinimum" in schema else None
+    )
+    high = schema.get("maximum", schema.get("exclusiveMaximum", 0) - 1 if "exclusiveMaximum" in schema else None)
+    number = number if low is None else max(number, low)
+    return number if high is None else min(number, high)
+
+
+def _resolve(schema: Schema, root: Schema) -> Schema:
+    for _ in range(8):
+        if "$ref" in schema:
+            target: Any = root
+            for name in schema["$ref"].lstrip("#/").split("/"):
+                target = target[name]
+            schema = target
+        elif len(schema.get("allOf", [])) == 1:
+            schema = schema["allOf"][0]
+        else:
+            return schema
+    return {}

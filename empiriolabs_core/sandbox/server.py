@@ -1,0 +1,330 @@
+"""`Sandbox`: the gateway's routes on a port of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import socket
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from empiriolabs_core.catalog import CARDS, ModelCard, card
+from empiriolabs_core.sandbox import rules, vectors
+from empiriolabs_core.sandbox.answers import JSON, Answer, generate
+from empiriolabs_core.sandbox.entries import entry
+from empiriolabs_core.sandbox.faults import JSON_TYPE, STREAM_TYPE, DropConnection, Fault, before_answer, respond
+from empiriolabs_core.sandbox.local_model import LocalModel
+from empiriolabs_core.sandbox.rules import Refusal
+from empiriolabs_core.sandbox.wire import PrefixCache, Turn, chunks, completion, event, shorten, usage_of
+
+API_KEY = "sk-empiriolabs-sandbox"
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request as it came."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One answer that was served to its end, and would be billed."""
+
+    path: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+    web_search: bool = False
+    stream: bool = False
+
+
+class Sandbox:
+    """A gateway on this machine.
+
+    Args:
+        strict: refuse what DeepSeek refuses, such as a tool loop without its reasoning.
+        faults: what goes wrong with each POST request, in order; `None` for nothing.
+        local_model: let a small language model speak, instead of scripted answers.
+        host: address to listen on.
+        port: port to listen on; 0 for a free one.
+        delay: seconds between the chunks of a stream.
+        rate_limit: requests that are let through before 429 is answered; `None` for no limit.
+        credits: requests that are let through before 402 is answered; `None` for no limit.
+        models: ids that are served besides those with a card.
+
+    Attributes:
+        requests: what came, in order.
+        ledger: what was served to its end, in order.
+    """
+
+    api_key = API_KEY
+
+    def __init__(
+        self,
+        *,
+        strict: bool = True,
+        faults: Iterable[Fault | None] = (),
+        local_model: bool = False,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        delay: float = 0.0,
+        rate_limit: int | None = None,
+        credits: int | None = None,
+        models: Iterable[str] = (),
+    ) -> None:
+        self.requests: list[Received] = []
+        self.ledger: list[LedgerEntry] = []
+        self._strict, self._delay, self._rate_limit, self._credits = strict, delay, rate_limit, credits
+        self._models = {*CARDS, *models, vectors.EMBEDDING_MODEL, vectors.RERANK_MODEL}
+        self._address = (host, port)
+        self._faults, self._script = deque(faults), deque[Answer]()
+        self._cache = PrefixCache()
+        self._wants_local_model = local_model
+        self._local_model: LocalModel | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def base_url(self) -> str:
+        """URL to point a client at."""
+        return f"http://{self._address[0]}:{self._address[1]}/v1"
+
+    def script(self, *answers: Answer) -> None:
+        """Answer the next chat requests with these, in order."""
+        self._script.extend(answers)
+
+    def fail(self, *faults: Fault | None) -> None:
+        """Let this go wrong with the next POST requests, in order; `None` for nothing."""
+        self._faults.extend(faults)
+
+    def reset(self) -> None:
+        """Forget all requests, ledger entries, faults, scripted answers and cached prompts."""
+        self._faults.clear()
+        self._script.clear()
+        self._cache = PrefixCache()
+        self.requests.clear()
+        self.ledger.clear()
+
+    def start(self) -> Sandbox:
+        """Serve in a background thread; return when the port answers."""
+        if self._wants_local_model:
+            self._local_model = LocalModel()
+        listener = socket.create_server(self._address, backlog=2048)
+        self._address = (self._address[0], listener.getsockname()[1])
+        config = uvicorn.Config(
+            self.app(), log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1, access_log=False
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), daemon=True)
+        self._thread.start()
+        while not self._server.started and self._thread.is_alive():
+            time.sleep(0.005)
+        return self
+
+    def stop(self) -> None:
+        """Stop serving, open streams included."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = self._server.force_exit = True
+            self._thread.join(timeout=10)
+        if self._local_model is not None:
+            self._local_model.stop()
+            self._local_model = None
+
+    def __enter__(self) -> Sandbox:
+        """Start."""
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        """Stop."""
+        self.stop()
+
+    def app(self) -> Starlette:
+        """Return the ASGI application, to serve it some other way."""
+        return Starlette(
+            routes=[
+                Route("/v1/models", self._list_models),
+                Route("/v1/models/{model:path}", self._get_model),
+                Route("/v1/chat/completions", self._guarded(self._chat), methods=["POST"]),
+                Route("/v1/embeddings", self._guarded(self._vectors(vectors.embeddings)), methods=["POST"]),
+                Route("/v1/reranks", self._guarded(self._vectors(vectors.rerank)), methods=["POST"]),
+            ],
+        )
+
+    async def _list_models(self, request: Request) -> Response:
+        self._note(request, None)
+        return JSONResponse({"object": "list", "data": [entry(CARDS[model]) for model in CARDS]})
+
+    async def _get_model(self, request: Request) -> Response:
+        self._note(request, None)
+        model = request.path_params["model"]
+        if model in CARDS:
+            return JSONResponse(entry(CARDS[model]))
+        return _refuse(Refusal(404, "model_not_found", f"The model {model!r} does not exist."))
+
+    def _note(self, request: Request, body: Any) -> None:
+        self.requests.append(Received(request.method, request.url.path, dict(request.headers), body))
+
+    def _guarded(self, answer: Callable[..., Any]) -> Callable[[Request], Any]:
+        """Return an endpoint: the fault of the moment, the checks that all routes share, then the answer."""
+
+        async def endpoint(request: Request) -> Response:
+            raw = await request.body()
+            try:
+                body = json.loads(raw)
+            except ValueError:
+                body = None
+            self._note(request, body)
+            fault = self._faults.popleft() if self._faults else None
+            instead = await before_answer(fault, request) if fault else None
+            if instead is not None:
+                return instead
+            try:
+                self._admit(request, body)
+                response: Response = await answer(request, body, fault)
+            except Refusal as refusal:
+                return _refuse(refusal)
+            response.headers["x-request-id"] = f"req-{uuid.uuid4().hex[:12]}"
+            return response
+
+        return endpoint
+
+    def _admit(self, request: Request, body: Any) -> None:
+        rules.check_key(request.headers, API_KEY)
+        if self._credits is not None:
+            if self._credits <= 0:
+                raise Refusal(402, "insufficient_credits", "The account has no credits left. Top it up.")
+            self._credits -= 1
+        if self._rate_limit is not None:
+            if self._rate_limit <= 0:
+                wait = {"retry-after": "1"}
+                raise Refusal(429, "rate_limit_exceeded", "Too many requests per minute.", headers=wait)
+            self._rate_limit -= 1
+        model = body.get("model") if isinstance(body, dict) else None
+        if isinstance(body, dict) and model not in self._models:
+            raise Refusal(404, "model_not_found", f"The model {model!r} does not exist.", "model")
+
+    async def _chat(self, request: Request, body: Any, fault: Fault | None) -> Response:
+        body = rules.check_body(body)
+        known = card(body["model"])
+        rules.check_parameters(body, known)
+        rules.check_window(body, known)
+        if self._strict:
+            rules.check_upstream(body, known)
+        scripted = self._script.popleft() if self._script else None
+        if scripted is not None and scripted.body is not None:
+            return JSONResponse(scripted.body)
+        if scripted is None and self._local_model is not None and body.get("stream"):
+            return respond(fault, request, self._local_stream(self._local_model, body, known), STREAM_TYPE)
+        turn = await self._turn(body, known, scripted)
+        if body.get("stream"):
+            return respond(fault, request, self._stream(body, turn, scripted), STREAM_TYPE)
+        self._bill(body, turn.usage)
+        return respond(fault, request, _quarters(completion(turn)), JSON_TYPE)
+
+    async def _turn(self, body: JSON, known: ModelCard | None, scripted: Answer | None) -> Turn:
+        thinking = rules.is_thinking(body, known)
+        if scripted is not None:
+            answer = scripted
+        elif self._local_model is not None:
+            answer = await self._local_model.answer(body, thinking=thinking)
+        else:
+            answer = generate(body, thinking=thinking)
+        short, finish_reason = shorten(answer, body)
+        count = body.get("n") or 1
+        answers = (short,) * count
+        cached = self._cache.cached_tokens(body["model"], body["messages"])
+        return Turn(
+            id=f"chatcmpl-{uuid.uuid4().hex}",
+            created=int(time.time()),
+            model=body["model"],
+            answers=answers,
+            finish_reasons=(finish_reason,) * count,
+            usage=usage_of(body, answers, cached),
+            logprobs=bool(body.get("logprobs")),
+        )
+
+    async def _stream(self, body: JSON, turn: Turn, scripted: Answer | None) -> AsyncIterator[bytes]:
+        include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        given = scripted.chunks if scripted is not None else None
+        for chunk in chunks(turn, include_usage=include_usage) if given is None else given:
+            yield event(chunk)
+            if self._delay:
+                await asyncio.sleep(self._delay)
+        # Keep-alive comments and [DONE] are DeepSeek's; for the gateway, inferred.
+        yield b": keep-alive\n\n"
+        self._bill(body, turn.usage)
+        yield event("[DONE]")
+
+    async def _local_stream(self, model: LocalModel, body: JSON, known: ModelCard | None) -> AsyncIterator[bytes]:
+        """Pass the local model's stream on under the name that was asked for."""
+        wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        usage: JSON = {}
+        async for chunk in model.chunks(body, thinking=rules.is_thinking(body, known)):
+            usage = chunk.pop("usage", None) or usage
+            chunk.pop("timings", None)
+            if chunk.get("choices"):
+                yield event({**chunk, "model": body["model"]})
+        if wants_usage:
+            yield event({"object": "chat.completion.chunk", "model": body["model"], "choices": [], "usage": usage})
+        self._bill(body, usage)
+        yield event("[DONE]")
+
+    def _vectors(self, reply: Callable[[JSON], JSON]) -> Callable[..., Any]:
+        async def answer(request: Request, body: Any, fault: Fault | None) -> Response:
+            if not isinstance(body, dict):
+                raise Refusal(400, "invalid_parameter_error", "The body must be a JSON object.")
+            found = reply(body)
+            tokens = found["usage"]["total_tokens"]
+            self.ledger.append(LedgerEntry(request.url.path, body["model"], tokens))
+            return respond(fault, request, _quarters(found), JSON_TYPE)
+
+        return answer
+
+    def _bill(self, body: JSON, usage: JSON) -> None:
+        details = usage.get("completion_tokens_details") or {}
+        self.ledger.append(
+            LedgerEntry(
+                path="/v1/chat/completions",
+                model=body["model"],
+                prompt_tokens=usage.get("prompt_tokens", 0),
+                completion_tokens=usage.get("completion_tokens", 0),
+                reasoning_tokens=details.get("reasoning_tokens", 0),
+                cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
+                web_search=bool(body.get("web_search_linkup")),
+                stream=bool(body.get("stream")),
+            )
+        )
+
+
+async def _quarters(reply: JSON) -> AsyncIterator[bytes]:
+    """Yield a body in four pieces, so that a fault can lie between them."""
+    raw = json.dumps(reply, ensure_ascii=False).encode()
+    bounds = [len(raw) * quarter // 4 for quarter in range(5)]
+    for start, end in itertools.pairwise(bounds):
+        yield raw[start:end]
+
+
+def _refuse(refusal: Refusal) -> Response:
+    headers = {"x-request-id": f"req-{uuid.uuid4().hex[:12]}", **refusal.headers}
+    return JSONResponse(refusal.envelope(), refusal.status, headers=headers)
+
+
+__all__ = ["API_KEY", "DropConnection", "LedgerEntry", "Received", "Sandbox"]

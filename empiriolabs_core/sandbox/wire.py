@@ -1,0 +1,179 @@
+"""Replies and chunks in the form of the wire, and their token counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from empiriolabs_core.sandbox.answers import JSON, Answer, text_of
+
+IMPLICIT_SYSTEM_TOKENS = 12
+"""What the gateway's own system prompt adds where a request has none. That is documented; how much, inferred."""
+
+_TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])\s*")
+_CACHE_BLOCK = 64
+
+
+def pieces(text: str) -> list[str]:
+    """Return a text in pieces of about a token."""
+    return _TOKEN.findall(text)
+
+
+def count(text: str) -> int:
+    """Return the number of tokens of a text: words and punctuation marks."""
+    return len(pieces(text))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An answer, cut to the length that was asked for, and what it cost."""
+
+    id: str
+    created: int
+    model: str
+    answers: tuple[Answer, ...]
+    finish_reasons: tuple[str, ...]
+    usage: JSON
+    logprobs: bool = False
+
+
+class PrefixCache:
+    """Remembers the beginnings of conversations, as an upstream's implicit cache does. Inferred, block size too."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+        self._lock = threading.Lock()
+
+    def cached_tokens(self, model: str, messages: list[JSON]) -> int:
+        """Return how many prompt tokens of a conversation were seen before, and remember it."""
+        digest, tokens, cached = hashlib.sha256(model.encode()), 0, 0
+        with self._lock:
+            for message in messages:
+                digest.update(json.dumps(message, sort_keys=True).encode())
+                tokens += message_tokens(message)
+                if digest.hexdigest() in self._known:
+                    cached = tokens
+                self._known.add(digest.hexdigest())
+        return cached // _CACHE_BLOCK * _CACHE_BLOCK
+
+
+def message_tokens(message: JSON) -> int:
+    """Return the number of tokens of a message."""
+    calls = json.dumps(message["tool_calls"]) if message.get("tool_calls") else ""
+    return 4 + count(text_of(message.get("content"))) + count(message.get("reasoning_content") or "") + count(calls)
+
+
+def prompt_tokens(body: JSON) -> int:
+    """Return the number of tokens of a request."""
+    implicit = not any(message["role"] in ("system", "developer") for message in body["messages"])
+    tools = count(json.dumps(body["tools"])) if body.get("tools") else 0
+    return sum(map(message_tokens, body["messages"])) + tools + implicit * IMPLICIT_SYSTEM_TOKENS
+
+
+def shorten(answer: Answer, body: JSON) -> tuple[Answer, str]:
+    """Cut an answer at a stop sequence and at `max_tokens`; return it and its finish reason.
+
+    Reasoning counts towards `max_tokens`. Documented by DeepSeek; for the gateway, inferred.
+    """
+    reasoning, content = answer.reasoning or "", answer.content or ""
+    stops = body.get("stop") or []
+    for stop in [stops] if isinstance(stops, str) else stops:
+        content = content.split(stop)[0]
+    left = body.get("max_tokens") or body.get("max_completion_tokens") or 4096
+    thought = pieces(reasoning)[: body.get("thinking_budget") or 32768]
+    cut = len(thought) > left
+    thought = thought[:left]
+    said = pieces(content)
+    cut = cut or len(said) > left - len(thought)
+    content = content if len(said) <= left - len(thought) else "".join(said[: left - len(thought)])
+    reasoning = reasoning if len(thought) == len(pieces(reasoning)) else "".join(thought)
+    calls = () if cut and len(thought) == left else answer.tool_calls
+    short = replace(answer, reasoning=reasoning or None, content=content or (None if calls else ""), tool_calls=calls)
+    return short, answer.finish_reason or ("length" if cut else "tool_calls" if calls else "stop")
+
+
+def usage_of(body: JSON, answers: tuple[Answer, ...], cached: int) -> JSON:
+    """Count the tokens of a turn."""
+    prompt = prompt_tokens(body)
+    reasoning = sum(count(answer.reasoning or "") for answer in answers)
+    said = sum(count(answer.content or "") + sum(count(_arguments(c)) for c in answer.tool_calls) for answer in answers)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": reasoning + said,
+        "total_tokens": prompt + reasoning + said,
+        "prompt_tokens_details": {"cached_tokens": min(cached, prompt)},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+        **(answers[0].usage or {}),
+    }
+
+
+def _arguments(call: JSON) -> str:
+    arguments = call["arguments"]
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def _call(turn: Turn, number: int, call: JSON) -> JSON:
+    call_id = call.get("id") or f"call_{turn.id[-8:]}_{number}"
+    return {"id": call_id, "type": "function", "function": {"name": call["name"], "arguments": _arguments(call)}}
+
+
+def completion(turn: Turn) -> JSON:
+    """Return a turn as a whole reply."""
+    choices = []
+    for index, (answer, finish_reason) in enumerate(zip(turn.answers, turn.finish_reasons, strict=True)):
+        message: JSON = {"role": "assistant", "content": answer.content}
+        if answer.reasoning is not None:
+            message["reasoning_content"] = answer.reasoning
+        if answer.tool_calls:
+            message["tool_calls"] = [_call(turn, number, call) for number, call in enumerate(answer.tool_calls)]
+        logprobs = _logprobs(answer.content or "") if turn.logprobs else None
+        message.update(answer.extra)
+        choices.append({"index": index, "message": message, "finish_reason": finish_reason, "logprobs": logprobs})
+    head = {"id": turn.id, "object": "chat.completion", "created": turn.created, "model": turn.model}
+    return {**head, "choices": choices, "usage": turn.usage}
+
+
+def chunks(turn: Turn, *, include_usage: bool) -> Iterator[JSON]:
+    """Yield a turn as the chunks of a stream: role, reasoning, text, tool calls, end, and usage if asked for."""
+    for index, (answer, finish_reason) in enumerate(zip(turn.answers, turn.finish_reasons, strict=True)):
+        yield chunk(turn, {"role": "assistant", "content": ""}, index)
+        for piece in pieces(answer.reasoning or ""):
+            yield chunk(turn, {"content": None, "reasoning_content": piece}, index)
+        for piece in pieces(answer.content or ""):
+            logprobs = _logprobs(piece) if turn.logprobs else None
+            yield chunk(turn, {"content": piece}, index, logprobs=logprobs)
+        for number, call in enumerate(answer.tool_calls):
+            for delta in _call_deltas(_call(turn, number, call), number):
+                yield chunk(turn, {"tool_calls": [delta]}, index)
+        yield chunk(turn, dict(answer.extra), index, finish_reason=finish_reason)
+    if include_usage:
+        yield {**chunk(turn, {}, 0), "choices": [], "usage": turn.usage}
+
+
+def chunk(turn: Turn, delta: JSON, index: int, finish_reason: str | None = None, logprobs: Any = None) -> JSON:
+    """Return one chunk."""
+    choice = {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
+    head = {"id": turn.id, "object": "chat.completion.chunk", "created": turn.created, "model": turn.model}
+    return {**head, "choices": [choice]}
+
+
+def _call_deltas(call: JSON, number: int) -> Iterator[JSON]:
+    arguments = call["function"]["arguments"]
+    yield {"index": number, **call, "function": {"name": call["function"]["name"], "arguments": ""}}
+    for start in range(0, len(arguments), 6):
+        yield {"index": number, "function": {"arguments": arguments[start : start + 6]}}
+
+
+def _logprobs(text: str) -> JSON:
+    tokens = [{"token": piece, "logprob": -0.25, "bytes": list(piece.encode())} for piece in pieces(text)]
+    return {"content": [{**token, "top_logprobs": [token]} for token in tokens]}
+
+
+def event(data: JSON | str) -> bytes:
+    """Return one server-sent event."""
+    return f"data: {data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)}\n\n".encode()

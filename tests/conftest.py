@@ -1,0 +1,47 @@
+"""What all tests share: a sandbox, and no key or OPENAI_* setting of the machine's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+
+from empiriolabs_core.sandbox import Sandbox
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Keep the machine's settings out of the tests. Recording may need the key."""
+    recording = request.config.getoption("--record-mode", None) not in (None, "none")
+    for name in list(os.environ):
+        if name.startswith(("OPENAI_", "LANGSMITH_", "LANGCHAIN_")) or (
+            name.startswith("EMPIRIOLABS_") and not recording
+        ):
+            monkeypatch.delenv(name)
+
+
+# No deadlines: the machines that run the tests may be busy.
+hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
+hypothesis.settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def _running() -> Iterator[Sandbox]:
+    with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(_running: Sandbox) -> Sandbox:
+    """Return a strict sandbox that remembers nothing of other tests."""
+    _running.reset()
+    return _running
+
+
+@pytest.fixture
+def where(sandbox: Sandbox) -> dict[str, Any]:
+    """The arguments that point an adapter at the sandbox."""
+    return {"base_url": sandbox.base_url, "api_key": sandbox.api_key, "max_retries": 0}

@@ -1,0 +1,124 @@
+"""LangChain's own standard suites, whole, over a socket against the strict sandbox.
+
+The suites' methods are not overridden. What V4 does not take (images, audio, PDF) is left at the suites' default,
+which is "not supported".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+from langchain_core.load import load as loading
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+from langchain_tests.unit_tests import ChatModelUnitTests
+
+from empiriolabs_core.sandbox import Sandbox
+from langchain_empiriolabs import ChatEmpirioLabs
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def _loadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `load` find the class: it knows the classes of LangChain's own packages only."""
+    import sys
+
+    module = sys.modules["langchain_core.load.load"]
+    path = ("langchain_empiriolabs", "chat_models", "ChatEmpirioLabs")
+    monkeypatch.setitem(module.ALL_SERIALIZABLE_MAPPINGS, path, path)  # type: ignore[attr-defined]
+    for name in ("_default_class_paths_cache", "_DEFAULT_CLASS_PATHS_CACHE"):
+        cache = getattr(module, name, None)
+        if cache is not None:
+            monkeypatch.setattr(module, name, type(cache)())
+    assert loading
+
+
+@pytest.mark.usefixtures("_loadable")
+class TestUnit(ChatModelUnitTests):
+    @property
+    def chat_model_class(self) -> type[ChatEmpirioLabs]:
+        return ChatEmpirioLabs
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {"model": "deepseek-v4-flash"}
+
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        return (
+            {"EMPIRIOLABS_API_KEY": "key", "EMPIRIOLABS_API_BASE": "https://gateway.invalid/v1"},
+            {},
+            {"empiriolabs_api_key": "key", "empiriolabs_api_base": "https://gateway.invalid/v1"},
+        )
+
+
+class _Integration(ChatModelIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _sandbox(self, running: Sandbox) -> None:
+        self.running = running
+
+    @property
+    def chat_model_class(self) -> type[ChatEmpirioLabs]:
+        return ChatEmpirioLabs
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        running = self.running
+        return {"model": "deepseek-v4-flash", "base_url": running.base_url, "api_key": running.api_key}
+
+    @property
+    def model_override_value(self) -> str:
+        return "deepseek-v4-pro"
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
+
+    @property
+    def supports_anthropic_inputs(self) -> bool:
+        return True
+
+    @property
+    def supported_usage_metadata_details(
+        self,
+    ) -> dict[
+        Literal["invoke", "stream"],
+        list[Literal["audio_input", "audio_output", "reasoning_output", "cache_read_input", "cache_creation_input"]],
+    ]:
+        return {
+            "invoke": ["reasoning_output", "cache_read_input"],
+            "stream": ["reasoning_output", "cache_read_input"],
+        }
+
+    def invoke_with_reasoning_output(self, *, stream: bool = False) -> Any:
+        return self._ask("Hello", stream=stream)
+
+    def invoke_with_cache_read_input(self, *, stream: bool = False) -> Any:
+        long = "A long beginning. " * 60
+        self._ask(long, stream=stream)
+        return self._ask(long, stream=stream)
+
+    def _ask(self, text: str, *, stream: bool) -> Any:
+        running = self.running
+        llm = ChatEmpirioLabs(base_url=running.base_url, api_key=running.api_key, streaming=stream)
+        return llm.invoke(text)
+
+
+class TestIntegration(_Integration):
+    """Structured output by function calling, the default."""
+
+
+class TestIntegrationWithJsonSchema(_Integration):
+    """Structured output by JSON schema."""
+
+    @property
+    def structured_output_kwargs(self) -> dict[str, Any]:
+        return {"method": "json_schema"}
