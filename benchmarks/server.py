@@ -13,7 +13,25 @@ import sys
 from typing import Any
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 22, "total_tokens": 33}
-WORDS = "the quick brown fox jumps over the lazy dog and runs away from the old grey wolf".split()
+WORDS = [
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "the",
+    "lazy",
+    "dog",
+    "and",
+    "runs",
+    "away",
+    "from",
+    "the",
+    "old",
+    "grey",
+    "wolf",
+]
 
 
 def _chunk(delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> dict[str, Any]:

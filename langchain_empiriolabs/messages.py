@@ -23,6 +23,7 @@ from langchain_core.messages.tool import ToolCall as LangChainToolCall
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.utils.json import parse_partial_json
 
 from empiriolabs_core.errors import UnsupportedContentError, excerpt
 from empiriolabs_core.replies import JSON, ToolCalls, read_reasoning, read_usage, warn_if_cut_short
@@ -251,6 +252,26 @@ def _unknown_keys(wire: JSON) -> JSON:
     return {name: value for name, value in wire.items() if name not in _STANDARD_KEYS and value is not None}
 
 
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, strict=False)
+    except json.JSONDecodeError:
+        return False
+    return True
+
+
+def _mismatch(arguments: str) -> str:
+    """Return the brackets after which LangChain cannot mend the arguments."""
+    for brackets in ("]", "}", '"]', '"}'):
+        try:
+            mended = parse_partial_json(arguments + brackets)
+        except json.JSONDecodeError:
+            return brackets
+        if not isinstance(mended, dict):
+            return brackets
+    return ""
+
+
 class ChunkConverter:
     """Converts the chunks of one stream, in order.
 
@@ -305,10 +326,23 @@ class ChunkConverter:
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content="",
+                tool_call_chunks=self._unparseable(),
                 usage_metadata=create_usage_metadata(self._usage),
                 response_metadata={"model_provider": PROVIDER, **self._metadata, **self._unknown},
             )
         )
+
+    def _unparseable(self) -> list[ToolCallChunk]:
+        """Return pieces that keep arguments that were cut off from being taken for whole ones.
+
+        LangChain closes the brackets of streamed arguments by itself, so a tool would run with what is left of
+        them. A bracket that matches none makes the call an invalid one, as it is when it is not streamed.
+        """
+        return [
+            tool_call_chunk(args=_mismatch(call.arguments), index=call.position)
+            for call in self._tool_calls.calls
+            if call.arguments and not _is_json(call.arguments)
+        ]
 
     def _pieces(self, deltas: list[JSON]) -> list[ToolCallChunk]:
         return [

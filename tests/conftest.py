@@ -10,17 +10,31 @@ import hypothesis
 import pytest
 
 from empiriolabs_core.sandbox import Sandbox
+from tests.recording import CONFIG, is_recording, register
 
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Keep the machine's settings out of the tests. Recording may need the key."""
-    recording = request.config.getoption("--record-mode", None) not in (None, "none")
-    for name in list(os.environ):
-        if name.startswith(("OPENAI_", "LANGSMITH_", "LANGCHAIN_")) or (
-            name.startswith("EMPIRIOLABS_") and not recording
-        ):
-            monkeypatch.delenv(name)
+    unwanted = ("OPENAI_", "LANGSMITH_", "LANGCHAIN_")
+    if not is_recording(request.config):
+        unwanted += ("EMPIRIOLABS_",)
+    for name in [name for name in os.environ if name.startswith(unwanted)]:
+        monkeypatch.delenv(name)
+
+
+def pytest_recording_configure(config: pytest.Config, vcr: Any) -> None:
+    register(vcr)
+
+
+@pytest.fixture(scope="session")
+def vcr_config() -> dict[str, Any]:
+    return CONFIG
+
+
+@pytest.fixture
+def recording(request: pytest.FixtureRequest) -> bool:
+    return is_recording(request.config)
 
 
 # No deadlines: the machines that run the tests may be busy.

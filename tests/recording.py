@@ -1,0 +1,97 @@
+"""How cassettes are recorded and matched: readable YAML, matched by body, without secrets and noise."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from empiriolabs_core.settings import DEFAULT_API_BASE, KEY_VARIABLE
+
+PUBLIC = DEFAULT_API_BASE.removesuffix("/v1")
+_KEPT_REQUEST_HEADERS = {"content-type", "accept"}
+_KEPT_RESPONSE_HEADERS = {"content-type", "retry-after", "x-request-id", "content-encoding"}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of many lines as blocks, so that each event of a stream has a line of its own."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    block = "\n" in text and "\r" not in text and not re.search(r"[ \t]+\n|\t", text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if block else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+class ReadableYaml:
+    """The serializer of the cassettes."""
+
+    @staticmethod
+    def serialize(cassette: Any) -> str:
+        return yaml.dump(cassette, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10**6)
+
+    @staticmethod
+    def deserialize(text: str) -> Any:
+        return yaml.safe_load(text)
+
+
+def _same_body(one: Any, other: Any) -> None:
+    """Match bodies as JSON; ids of tool calls that the test itself makes up match any."""
+    assert _normal(one.body) == _normal(other.body)
+
+
+def _normal(body: Any) -> Any:
+    text = body.decode() if isinstance(body, bytes) else body
+    ids: dict[str, str] = {}
+    return json.loads(
+        re.sub(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", lambda m: ids.setdefault(m[0], f"id-{len(ids)}"), text)
+    ) if text else None  # fmt: skip
+
+
+def _scrub_request(request: Any) -> Any:
+    """Keep what the contract is about. Runs on replay too, so the address of the recording does not matter."""
+    request.uri = re.sub(r"^http://127\.0\.0\.1:\d+", PUBLIC, request.uri)
+    for name in list(request.headers):
+        if name.lower() not in _KEPT_REQUEST_HEADERS:
+            del request.headers[name]
+    return request
+
+
+def _scrub_response(response: Any) -> Any:
+    kept = {name.lower(): value for name, value in response["headers"].items()}
+    response["headers"] = {name: value for name, value in kept.items() if name in _KEPT_RESPONSE_HEADERS}
+    if "retry-after" in response["headers"]:
+        # The client prefers this one, so a replay does not sleep.
+        response["headers"]["retry-after-ms"] = ["1"]
+    return response
+
+
+CONFIG = {
+    "match_on": ["method", "scheme", "host", "path", "query", "json_body"],
+    "before_record_request": _scrub_request,
+    "before_record_response": _scrub_response,
+    "decode_compressed_response": True,
+}
+"""vcrpy's configuration."""
+
+
+def register(vcr: Any) -> None:
+    """Make vcrpy use the serializer and the matcher of this module."""
+    vcr.register_serializer("yaml", ReadableYaml)
+    vcr.register_matcher("json_body", _same_body)
+
+
+def is_recording(config: pytest.Config) -> bool:
+    """Tell whether cassettes are being recorded, not replayed."""
+    return config.getoption("--record-mode", None) not in (None, "none")
+
+
+def is_live() -> bool:
+    """Tell whether recording is to go to the live gateway."""
+    return bool(os.environ.get(KEY_VARIABLE))
