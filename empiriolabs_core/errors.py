@@ -41,6 +41,13 @@ class ConnectionDroppedError(EmpirioLabsError, openai.APIConnectionError):
     """The connection could not be made, or broke. Worth a retry."""
 
 
+class NoAnswerInTimeError(EmpirioLabsError, openai.APITimeoutError):
+    """The gateway sent nothing for as long as `timeout` allows. Worth a retry."""
+
+    def __init__(self, message: str, request: Any) -> None:
+        openai.APIConnectionError.__init__(self, message=message, request=request)
+
+
 class ReportedError(EmpirioLabsError, openai.OpenAIError):
     """The gateway answered 200, then reported an error in the body or in mid-stream.
 

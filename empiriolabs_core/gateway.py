@@ -19,7 +19,14 @@ from typing import Any, NamedTuple, cast
 import openai
 
 from empiriolabs_core import __version__
-from empiriolabs_core.errors import ConnectionDroppedError, InvalidReplyError, ReportedError, excerpt, refine
+from empiriolabs_core.errors import (
+    ConnectionDroppedError,
+    InvalidReplyError,
+    NoAnswerInTimeError,
+    ReportedError,
+    excerpt,
+    refine,
+)
 from empiriolabs_core.replies import JSON, StreamCheck, check_completion, check_error
 
 CHAT = "/chat/completions"
@@ -239,10 +246,8 @@ def _typed_errors(connection: Connection) -> Iterator[None]:
         if better is error:
             raise
         raise better from error
-    except openai.APITimeoutError:
-        raise
     except openai.APIConnectionError as error:
-        raise _dropped(connection, error.__cause__ or error) from error
+        raise _failed(connection, error, error.request) from error
     except openai.APIError as error:
         if type(error) is not openai.APIError:
             raise
@@ -254,11 +259,18 @@ def _typed_errors(connection: Connection) -> Iterator[None]:
         # depends on the version of openai, so it is told by name.
         if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
             raise
-        raise _dropped(connection, error) from error
+        raise _failed(connection, error, None) from error
 
 
-def _dropped(connection: Connection, error: BaseException) -> ConnectionDroppedError:
+def _failed(connection: Connection, error: BaseException, request: Any) -> openai.APIConnectionError:
+    """Return the typed error for a connection that failed, with what the HTTP library says of it."""
+    cause = error.__cause__ or error
+    if isinstance(error, openai.APITimeoutError) or type(cause).__name__.endswith("Timeout"):
+        return NoAnswerInTimeError(
+            f"{connection.base_url} did not answer in time: {type(cause).__name__}, timeout={connection.timeout}. "
+            "Raise timeout, or ask for less.",
+            request,
+        )
     return ConnectionDroppedError(
-        message=f"The connection to {connection.base_url} failed: {type(error).__name__}: {error}",
-        request=cast(Any, error.request if isinstance(error, openai.APIError) else None),
+        message=f"The connection to {connection.base_url} failed: {type(cause).__name__}: {cause}", request=request
     )

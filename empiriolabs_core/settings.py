@@ -242,7 +242,7 @@ class Settings(RequestFields):
     @field_validator("api_key")
     @classmethod
     def _printable_key(cls, value: SecretStr | None) -> SecretStr | None:
-        key = value.get_secret_value() if value else "-"
+        key = "-" if value is None else value.get_secret_value()
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise ValueError(
                 f"The API key is empty, or has a character that no key has, such as a space or a line break, among "

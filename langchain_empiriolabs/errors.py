@@ -61,7 +61,7 @@ class EmpirioLabsStatusError(openai.APIStatusError, langchain.ModelInvalidReques
     """Any other status."""
 
 
-class EmpirioLabsTimeoutError(openai.APITimeoutError, langchain.ModelTimeoutError):
+class EmpirioLabsTimeoutError(core.NoAnswerInTimeError, langchain.ModelTimeoutError):
     """The gateway did not answer in time. Worth a retry."""
 
 

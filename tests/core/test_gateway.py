@@ -1,0 +1,214 @@
+"""The transport, over sockets: isolation from OPENAI_* settings, event loops, threads, closing, addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import openai
+import pytest
+
+from empiriolabs_core.errors import ConnectionDroppedError, InvalidReplyError
+from empiriolabs_core.gateway import CHAT, Gateway, Request
+from empiriolabs_core.sandbox import Answer, Fault, Sandbox
+from empiriolabs_core.settings import Settings
+from langchain_empiriolabs import ChatEmpirioLabs
+from tests.drivers import DRIVERS, Case
+
+MESSAGES = [{"role": "user", "content": "Hello"}]
+CANARY = "canary-3b1f"
+
+
+def ask(settings: Settings, stream: bool = False, **call: Any) -> Request:
+    return settings.request(MESSAGES, call, stream=stream)
+
+
+@pytest.fixture
+def settings(where: dict[str, Any]) -> Settings:
+    return Settings(**where)
+
+
+async def collect(gateway: Gateway, request: Request) -> list[Any]:
+    return [chunk async for chunk in gateway.astream(request)]
+
+
+async def test_the_four_ways(settings: Settings) -> None:
+    gateway = settings.gateway
+    whole = gateway.complete(ask(settings))
+    assert whole["choices"][0]["message"]["content"].startswith("You said: Hello")
+    again = await gateway.acomplete(ask(settings))
+    assert again["choices"] == whole["choices"]
+    chunks = list(gateway.stream(ask(settings, stream=True)))
+    assert all(type(chunk) is dict for chunk in chunks)
+    assert len(await collect(gateway, ask(settings, stream=True))) == len(chunks)
+    assert chunks[-1]["usage"]["total_tokens"] == whole["usage"]["total_tokens"]
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_nothing_of_openai_reaches_the_gateway(
+    driver: str, stream: bool, sandbox: Sandbox, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("API_KEY", "ADMIN_KEY", "ORG_ID", "PROJECT_ID", "WEBHOOK_SECRET"):
+        monkeypatch.setenv(f"OPENAI_{name}", CANARY)
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"Authorization: Bearer {CANARY}\nX-Other: {CANARY}")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.2:9/v1")
+    DRIVERS[driver](Case("x", settings={"default_headers": {"x-mine": "yes"}}), where, stream)
+    headers = sandbox.requests[-1].headers
+    assert CANARY not in str(headers)
+    assert headers["authorization"] == f"Bearer {sandbox.api_key}"
+    assert headers["x-mine"] == "yes"
+    assert headers["user-agent"].startswith("empiriolabs-adapters/")
+
+
+def test_one_instance_in_many_event_loops(settings: Settings) -> None:
+    for _ in range(3):
+        assert asyncio.run(settings.gateway.acomplete(ask(settings)))["choices"]
+        assert asyncio.run(collect(settings.gateway, ask(settings, stream=True)))
+
+
+def test_one_instance_in_many_threads(settings: Settings, sandbox: Sandbox) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda _: settings.gateway.complete(ask(settings)), range(40)))
+    assert len({reply["id"] for reply in replies}) == len(sandbox.ledger) == 40
+
+
+def test_a_closed_stream_is_not_billed_and_leaves_no_connection_open(sandbox: Sandbox, settings: Settings) -> None:
+    sandbox.fail(Fault("endless", after=3, size=10**6))
+    stream = settings.gateway.stream(ask(settings, stream=True))
+    for _, _ in zip(range(20), stream, strict=False):
+        pass
+    stream.close()
+    time.sleep(0.2)
+    assert sandbox.ledger == []
+    assert settings.gateway.complete(ask(settings))["choices"]
+
+
+async def test_a_cancelled_call_can_be_followed_by_another(sandbox: Sandbox, settings: Settings) -> None:
+    for stream in (False, True):
+        sandbox.fail(Fault("timeout", seconds=5))
+        call = (
+            collect(settings.gateway, ask(settings, stream=True))
+            if stream
+            else settings.gateway.acomplete(ask(settings))
+        )
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(call, 0.3)
+        assert await settings.gateway.acomplete(ask(settings))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/v1", "http://gateway.invalid/v1"])
+def test_a_dead_address_is_named(address: str, stream: bool) -> None:
+    settings = Settings(api_key=CANARY, base_url=address, max_retries=0)
+    with pytest.raises(ConnectionDroppedError, match=address) as dropped:
+        list(settings.gateway.stream(ask(settings, stream=True))) if stream else settings.gateway.complete(
+            ask(settings)
+        )
+    assert isinstance(dropped.value, openai.APIConnectionError)
+    assert CANARY not in "".join(traceback.format_exception(dropped.value))
+
+
+def test_tls_that_is_none(sandbox: Sandbox) -> None:
+    settings = Settings(api_key=CANARY, base_url=sandbox.base_url.replace("http:", "https:"), max_retries=0)
+    with pytest.raises(ConnectionDroppedError, match="SSL"):
+        settings.gateway.complete(ask(settings))
+
+
+@pytest.mark.parametrize("ending", ["", "/", "//"])
+def test_a_slash_at_the_end_of_the_address(sandbox: Sandbox, ending: str) -> None:
+    settings = Settings(api_key=sandbox.api_key, base_url=sandbox.base_url + ending)
+    settings.gateway.complete(ask(settings))
+    assert sandbox.requests[-1].path == f"/v1{CHAT}"
+
+
+def test_retries_are_one_layer(sandbox: Sandbox, where: dict[str, Any]) -> None:
+    for driver in DRIVERS.values():
+        sandbox.reset()
+        sandbox.fail(*[Fault("status", status=503, headers={"retry-after-ms": "1"})] * 3)
+        with pytest.raises(openai.InternalServerError):
+            driver(Case("x", settings={"max_retries": 2}), where, False)
+        assert len(sandbox.requests) == 3
+
+
+def test_options_of_one_call(sandbox: Sandbox, settings: Settings) -> None:
+    sandbox.fail(Fault("timeout", seconds=3))
+    before = time.monotonic()
+    with pytest.raises(openai.APITimeoutError):
+        settings.gateway.complete(ask(settings, timeout=0.2))
+    assert time.monotonic() - before < 2
+    sandbox.fail(Fault("status", status=503, headers={"retry-after-ms": "1"}))
+    settings.gateway.complete(ask(settings, max_retries=1, extra_headers={"x-trace": "7"}))
+    assert sandbox.requests[-1].headers["x-trace"] == "7"
+
+
+def test_a_redirect_to_another_host_does_not_carry_the_key(sandbox: Sandbox, settings: Settings) -> None:
+    with Sandbox(host="127.0.0.2") as other:
+        sandbox.fail(Fault("redirect", url=f"{other.base_url}{CHAT}"))
+        with pytest.raises(openai.AuthenticationError):
+            settings.gateway.complete(ask(settings))
+        assert "authorization" not in other.requests[0].headers
+
+
+def test_a_body_without_a_choice_says_what_came(sandbox: Sandbox, settings: Settings) -> None:
+    sandbox.script(Answer(body={"detail": "nothing here"}))
+    with pytest.raises(InvalidReplyError, match="nothing here"):
+        settings.gateway.complete(ask(settings))
+
+
+def test_the_key_is_in_no_log(sandbox: Sandbox, where: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    for driver in DRIVERS.values():
+        driver(Case("x"), where, True)
+    sandbox.fail(Fault("status", status=401, code="invalid_api_key"))
+    with pytest.raises(openai.AuthenticationError):
+        ChatEmpirioLabs(**where).invoke("Hello")
+    assert caplog.records
+    assert sandbox.api_key not in caplog.text
+
+
+def test_clients_are_lazy_and_connections_are_closed(where: dict[str, Any]) -> None:
+    settings = Settings(**where)
+    gateway = settings.gateway
+    assert gateway._client is None
+    gateway.complete(ask(settings))
+    http_client = gateway.client._client
+    del settings, gateway
+    gc.collect()
+    assert http_client.is_closed
+
+
+async def test_close(settings: Settings) -> None:
+    settings.gateway.complete(ask(settings))
+    await settings.gateway.acomplete(ask(settings))
+    settings.gateway.close()
+    await settings.gateway.aclose()
+    assert settings.gateway.complete(ask(settings))
+
+
+def test_an_open_stream_does_not_keep_the_interpreter(sandbox: Sandbox) -> None:
+    sandbox.fail(Fault("idle", after=2, seconds=30))
+    code = (
+        "from langchain_empiriolabs import ChatEmpirioLabs;"
+        f"stream = ChatEmpirioLabs(base_url={sandbox.base_url!r}, api_key={sandbox.api_key!r}).stream('Hi');"
+        "print(next(stream))"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=20, capture_output=True)
+
+
+def test_core_knows_no_framework_and_no_http_library() -> None:
+    code = (
+        "import sys, empiriolabs_core.settings as s; s.Settings(seed=1);"
+        "print([m for m in sys.modules if m.split('.')[0] in ('langchain_core', 'llama_index', 'starlette')])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
+    assert threading.active_count() < 50

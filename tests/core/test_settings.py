@@ -1,0 +1,296 @@
+"""The typed fields: what is accepted, what is refused and in which words."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from empiriolabs_core.catalog import CARDS
+from empiriolabs_core.errors import MissingKeyError, SettingsError, UnsupportedContentError
+from empiriolabs_core.sandbox import Sandbox
+from empiriolabs_core.settings import DEFAULT_API_BASE, DEFAULT_MODEL, Settings
+from langchain_empiriolabs import ChatEmpirioLabs
+from llamaindex_empiriolabs import EmpirioLabs
+
+KEY = "sk-empiriolabs-canary0123456789"
+USER = {"role": "user", "content": "Hello"}
+CALLED = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
+RESULT = {"role": "tool", "tool_call_id": "1", "content": "x"}
+CLASSES: list[type[Settings]] = [Settings, ChatEmpirioLabs, EmpirioLabs]
+
+
+def body(settings: Settings | None = None, messages: Any = (USER,), stream: bool = False, **call: Any) -> Any:
+    return (settings or Settings(api_key=KEY)).request(messages, call, stream=stream).body
+
+
+BAD: list[tuple[dict[str, Any], list[str]]] = [
+    ({"temperature": 2.01}, ["temperature", "2.01", "2"]),
+    ({"temperature": -0.1}, ["temperature", "-0.1", "0"]),
+    ({"temperature": math.nan}, ["temperature", "nan"]),
+    ({"temperature": "hot"}, ["temperature", "hot"]),
+    ({"temperature": True}, ["temperature", "True"]),
+    ({"top_p": 1.5}, ["top_p", "1.5", "1"]),
+    ({"max_tokens": 0}, ["max_tokens", "0", "1"]),
+    ({"max_tokens": 393217}, ["max_tokens", "393217", "393216"]),
+    ({"max_tokens": 1.5}, ["max_tokens", "1.5"]),
+    ({"thinking_budget": 0}, ["thinking_budget", "0", "1"]),
+    ({"thinking_budget": 400_000}, ["thinking_budget", "400000", "393216"]),
+    ({"thinking_budget": True}, ["thinking_budget", "True"]),
+    ({"reasoning_effort": "extreme"}, ["reasoning_effort", "extreme", "max"]),
+    ({"enable_thinking": "no"}, ["enable_thinking", "no"]),
+    ({"stop": ["a", "b", "c", "d", "e"]}, ["stop", "5", "4"]),
+    ({"stop": ["a", ""]}, ["stop", "empty"]),
+    ({"send_back_reasoning": "sometimes"}, ["send_back_reasoning", "sometimes"]),
+    ({"reasoning_effort": "none", "enable_thinking": True}, ["reasoning_effort", "enable_thinking"]),
+    ({"reasoning_effort": "none", "thinking_budget": 5}, ["reasoning_effort", "thinking_budget=5"]),
+    ({"enable_thinking": False, "thinking_budget": 5}, ["enable_thinking", "thinking_budget=5"]),
+    ({"enable_thinking": False, "reasoning_effort": "low"}, ["enable_thinking", "reasoning_effort='low'"]),
+    ({"temprature": 1}, ["temprature", "temperature", "extra_body"]),
+    ({"wholly_unknown": 1}, ["wholly_unknown", "extra_body"]),
+    ({"model_kwargs": {"temprature": 1}}, ["temprature"]),
+    ({"extra_body": {"messages": []}}, ["messages"]),
+    ({"extra_body": "x"}, ["extra_body", "dict"]),
+    ({"timeout": -1}, ["timeout", "-1"]),
+    ({"timeout": math.inf}, ["timeout", "inf"]),
+    ({"model": ""}, ["model"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), BAD, ids=[str(arguments)[:50] for arguments, _ in BAD])
+@pytest.mark.parametrize("owner", CLASSES)
+def test_bad_arguments_are_refused(owner: type[Settings], arguments: dict[str, Any], told: list[str]) -> None:
+    with pytest.raises(SettingsError) as constructed:
+        owner(api_key=KEY, **arguments)
+    with pytest.raises(SettingsError) as called:
+        body(owner(api_key=KEY), **arguments)
+    for error in (constructed, called):
+        text = str(error.value)
+        assert all(word in text for word in told), text
+        assert KEY not in text
+        assert text.endswith(".")
+
+
+@pytest.mark.parametrize("owner", CLASSES)
+@pytest.mark.parametrize("arguments", [{"base_url": "gateway.invalid/v1"}, {"base_url": "ftp://gateway.invalid"}, {"max_retries": -1}])  # fmt: skip
+def test_bad_connections_are_refused(owner: type[Settings], arguments: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(arguments))):
+        owner(api_key=KEY, **arguments)
+
+
+@pytest.mark.parametrize("key", ["sk-canary\n", "sk canary", "sk-\u2028canary", ""])
+def test_a_malformed_key_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(SettingsError, match="EMPIRIOLABS_API_KEY") as refused:
+        ChatEmpirioLabs(api_key=key)
+    assert not key or key not in str(refused.value)
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize("ask", [lambda: ChatEmpirioLabs().invoke("Hello"), lambda: EmpirioLabs().complete("Hello")])
+def test_a_missing_key_is_told_before_anything_is_sent(ask: Callable[[], Any]) -> None:
+    with pytest.raises(MissingKeyError, match="EMPIRIOLABS_API_KEY"):
+        ask()
+
+
+def test_defaults() -> None:
+    settings = Settings()
+    assert settings.model == DEFAULT_MODEL == "deepseek-v4-flash"
+    assert settings.base_url == DEFAULT_API_BASE
+    assert settings.timeout == 900
+    assert body() == {"model": DEFAULT_MODEL, "messages": [USER]}
+    assert body(stream=True)["stream_options"] == {"include_usage": True}
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMPIRIOLABS_API_KEY", KEY)
+    monkeypatch.setenv("EMPIRIOLABS_API_BASE", "http://gateway.invalid/v1/")
+    for settings in (Settings(), Settings(api_key=None, base_url=None)):
+        assert settings.api_key is not None
+        assert settings.api_key.get_secret_value() == KEY
+        assert settings.base_url == "http://gateway.invalid/v1"
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name", "value"),
+    [
+        ("model_name", "model", "x"),
+        ("empiriolabs_api_base", "base_url", "http://x.invalid/v1"),
+        ("api_base", "base_url", "http://x.invalid/v1"),
+        ("request_timeout", "timeout", 5),
+        ("stop_sequences", "stop", ["a"]),
+        ("additional_kwargs", "model_kwargs", {"seed": 1}),
+        ("max_completion_tokens", "max_tokens", 5),
+    ],
+)
+@pytest.mark.parametrize("owner", CLASSES)
+def test_other_spellings(owner: type[Settings], spelling: str, name: str, value: Any) -> None:
+    assert getattr(owner(**{spelling: value}), name) == value
+    with pytest.raises(SettingsError, match="twice"):
+        owner(**{spelling: value, name: value})
+
+
+@pytest.mark.parametrize("owner", CLASSES)
+def test_standard_fields_and_extra_body(owner: type[Settings]) -> None:
+    settings = owner(api_key=KEY, seed=7, extra_body={"own": {"a": 1}, "thinking_budget": 9, "user": "me"})
+    assert settings.thinking_budget == 9
+    assert settings.extra_body == {"own": {"a": 1}}
+    sent = body(settings, seed=8, extra_body={"own": {"b": 2}})
+    assert (sent["seed"], sent["user"], sent["own"], sent["thinking_budget"]) == (8, "me", {"a": 1, "b": 2}, 9)
+    assert settings.extra_body == {"own": {"a": 1}}
+
+
+def test_no_messages() -> None:
+    with pytest.raises(SettingsError, match="no messages"):
+        body(messages=[])
+
+
+def test_a_timeout_of_the_client_is_taken() -> None:
+    timeout = openai.Timeout(5, connect=1)
+    assert Settings(timeout=timeout).timeout is timeout
+    assert Settings(timeout=None).timeout == 900
+
+
+# Wire rules
+
+
+@pytest.mark.parametrize("model", CARDS)
+def test_an_empty_reasoning_fills_in_where_the_model_insists(model: str) -> None:
+    messages = [USER, CALLED, RESULT]
+    assert body(Settings(model=model), messages)["messages"][1] == {**CALLED, "reasoning_content": ""}
+    assert body(Settings(model=model, enable_thinking=False), messages)["messages"][1] == CALLED
+    assert body(Settings(model=model, send_back_reasoning="never"), messages)["messages"][1] == CALLED
+    assert body(Settings(model="other"), messages)["messages"][1] == CALLED
+    assert "reasoning_content" not in CALLED
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("tool_calls", [False, True]), ("always", [True, True]), ("never", [False, False])])  # fmt: skip
+def test_send_back_reasoning(policy: Any, kept: list[bool]) -> None:
+    spoken = {"role": "assistant", "content": "Hi", "reasoning_content": "a"}
+    called = {**CALLED, "reasoning_content": "b"}
+    sent = body(Settings(send_back_reasoning=policy), [USER, spoken, USER, called, RESULT])["messages"]
+    assert ["reasoning_content" in sent[1], "reasoning_content" in sent[3]] == kept
+
+
+FORCED = {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required"}
+
+
+def test_a_forced_choice_turns_thinking_off() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sent = body(**FORCED)
+        assert (sent["enable_thinking"], sent["tool_choice"]) == (False, "required")
+        assert "enable_thinking" not in body(Settings(model="other"), **FORCED)
+        assert body(Settings(enable_thinking=False), **FORCED)["enable_thinking"] is False
+        assert "enable_thinking" not in body(Settings(reasoning_effort="none"), **FORCED)
+    for asked in ({"enable_thinking": True}, {"thinking_budget": 9}, {"reasoning_effort": "high"}):
+        for model in (DEFAULT_MODEL, "other"):
+            with pytest.warns(UserWarning, match="cannot think while a tool is forced") as told:
+                sent = body(Settings(model=model, **asked), **FORCED)
+            assert len(told) == 1
+            assert sent["enable_thinking"] is False
+            assert not {"thinking_budget", "reasoning_effort"} & set(sent)
+
+
+def test_auto_is_left_out_and_an_empty_list_of_tools_too() -> None:
+    assert "tool_choice" not in body(tools=FORCED["tools"], tool_choice="auto")
+    assert body(tools=FORCED["tools"], tool_choice="none")["tool_choice"] == "none"
+    assert set(body(tools=[], tool_choice="required", parallel_tool_calls=False)) == {"model", "messages"}
+
+
+def test_json_with_search_leaves_the_footer_out() -> None:
+    wants = {"response_format": {"type": "json_object"}}
+    assert body(Settings(web_search_linkup=True), **wants)["disable_formatting"] is True
+    assert body(Settings(web_search_linkup=True, disable_formatting=False), **wants)["disable_formatting"] is False
+    assert "disable_formatting" not in body(Settings(web_search_linkup=True))
+    assert "disable_formatting" not in body(**wants)
+
+
+def test_a_call_replaces_the_thinking_controls() -> None:
+    settings = Settings(reasoning_effort="high")
+    assert {name for name in body(settings, enable_thinking=False) if "hinking" in name or "eason" in name} == {
+        "enable_thinking"
+    }
+    assert body(settings, temperature=0.5)["reasoning_effort"] == "high"
+    assert body(settings, reasoning_effort=None)["reasoning_effort"] == "high"
+
+
+def test_a_schema_goes_into_a_message_where_the_model_takes_none() -> None:
+    wants = {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"title": "T"}}}}
+    system = {"role": "system", "content": "Be brief."}
+    sent = body(messages=[system, USER], **wants)
+    assert sent["response_format"] == {"type": "json_object"}
+    assert [message["role"] for message in sent["messages"]] == ["system", "system", "user"]
+    assert '{"title": "T"}' in sent["messages"][1]["content"]
+    assert body(Settings(model="other"), **wants)["response_format"]["type"] == "json_schema"
+
+
+def test_content_that_the_model_cannot_take_is_refused() -> None:
+    part = {"type": "image_url", "image_url": {"url": "http://x.invalid/a.png"}}
+    with pytest.raises(UnsupportedContentError, match="message 0 .user. holds image content"):
+        body(messages=[{"role": "user", "content": [part]}])
+    assert body(Settings(model="other"), [{"role": "user", "content": [part]}])["messages"][0]["content"] == [part]
+
+
+def test_a_stream_asks_for_usage() -> None:
+    assert body(Settings(stream_usage=False), stream=True) == {
+        "model": DEFAULT_MODEL,
+        "messages": [USER],
+        "stream": True,
+    }
+    sent = body(stream=True, stream_options={"include_obfuscation": False})
+    assert sent["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*Settings.model_fields, "seed", "n", "junk"]),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text()) | st.dictionaries(st.text(), st.integers()),
+    )
+)  # fmt: skip
+def test_nothing_but_settings_errors_comes_out(arguments: dict[str, Any]) -> None:
+    try:
+        sent = body(Settings(**{"api_key": KEY, **arguments}))
+    except SettingsError:
+        return
+    assert None not in sent.values()
+
+
+# Secrets and copies
+
+
+@pytest.mark.parametrize("owner", CLASSES)
+def test_the_key_stays_here(owner: type[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = owner(api_key=KEY, default_headers={"x-other-key": KEY}, http_client=openai.DefaultHttpxClient())
+    assert settings.gateway.client
+    for shown in (repr(settings), str(settings), repr(settings.gateway.connection), str(settings.model_dump())):
+        assert KEY not in shown
+    assert KEY.encode() not in pickle.dumps(settings)
+    loaded = pickle.loads(pickle.dumps(settings))
+    assert loaded.api_key is None
+    assert loaded.http_client is None
+    monkeypatch.setenv("EMPIRIOLABS_API_KEY", KEY)
+    again = pickle.loads(pickle.dumps(settings))
+    assert again.api_key.get_secret_value() == KEY
+
+
+@pytest.mark.parametrize("owner", CLASSES)
+def test_copies_have_clients_of_their_own(owner: type[Settings], sandbox: Sandbox) -> None:
+    settings = owner(api_key=sandbox.api_key, base_url=sandbox.base_url, http_client=openai.DefaultHttpxClient())
+    first = settings.gateway
+    assert first is settings.gateway
+    assert copy.deepcopy(settings).gateway is not first
+    other = settings.model_copy(update={"base_url": "http://127.0.0.2:9/v1"})
+    assert other.gateway.connection.base_url == "http://127.0.0.2:9/v1"
+    assert settings.gateway is first
