@@ -18,6 +18,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from llama_index.core import SimpleDirectoryReader, SummaryIndex
 from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 
 from empiriolabs_core.sandbox import Sandbox
 from langchain_empiriolabs import ChatEmpirioLabs
@@ -49,10 +50,10 @@ def gateway() -> Iterator[dict[str, str]]:
 def langchain_chain(where: dict[str, str]) -> None:
     """Stream a chain's reasoning and answer."""
     llm = ChatEmpirioLabs(model="deepseek-v4-flash", thinking_budget=64, max_tokens=160, **where)
-    prompt = ChatPromptTemplate.from_messages([("human", "What is the color of {thing}? Answer in a few words.")])
+    prompt = ChatPromptTemplate.from_messages([("human", "What is the color of {thing}?")])
 
     message = None
-    for chunk in (prompt | llm).stream({"thing": "the sky"}):
+    for chunk in (prompt | llm).stream({"thing": "the sky on a clear day"}):
         print(chunk.additional_kwargs.get("reasoning_content", ""), end="", flush=True)
         if chunk.content and not (message and message.content):
             print("\n  -- answer --")
@@ -60,19 +61,24 @@ def langchain_chain(where: dict[str, str]) -> None:
         message = chunk if message is None else message + chunk
     print(f"\n{message.usage_metadata}")
 
-    print("\nAs a plain string:", (prompt | llm | StrOutputParser()).invoke({"thing": "grass"}))
+    print("\nAs a plain string:", (prompt | llm | StrOutputParser()).invoke({"thing": "a ripe banana"}))
 
 
 def llamaindex_query_engine(where: dict[str, str]) -> None:
     """Answer a question from the handbook beside this file. The index needs no embeddings."""
-    llm = EmpirioLabs(model="deepseek-v4-flash", enable_thinking=False, max_tokens=160, **where)
+    counter = TokenCountingHandler()
+    llm = EmpirioLabs(
+        model="deepseek-v4-flash",
+        enable_thinking=False,
+        max_tokens=160,
+        callback_manager=CallbackManager([counter]),
+        **where,
+    )
     documents = SimpleDirectoryReader(input_files=[HERE / "aurora_station.md"]).load_data()
     index = SummaryIndex.from_documents(documents)
     response = index.as_query_engine(llm=llm, streaming=True).query("What is the generator of Aurora Station named?")
     response.print_response_stream()
-    print()
-    answer = llm.complete("Say hello to the crew of Aurora Station.")
-    print(answer.text, {name: n for name, n in answer.additional_kwargs.items() if name.endswith("tokens")})
+    print(f"\n{counter.prompt_llm_token_count} tokens of prompt, {counter.completion_llm_token_count} of answer")
 
 
 def get_weather(city: str) -> str:
@@ -84,7 +90,7 @@ def langchain_agent(where: dict[str, str]) -> None:
     """Let a LangChain agent call a tool and answer."""
     from langchain.agents import create_agent
 
-    llm = ChatEmpirioLabs(model="deepseek-v4-flash", max_tokens=200, **where)
+    llm = ChatEmpirioLabs(model="deepseek-v4-flash", max_tokens=60, **where)
     agent = create_agent(llm, [get_weather])
     state = agent.invoke({"messages": "Use get_weather for the city of Paris."}, {"recursion_limit": 6})
     for message in state["messages"]:
@@ -93,7 +99,7 @@ def langchain_agent(where: dict[str, str]) -> None:
 
 async def llamaindex_agent(where: dict[str, str]) -> None:
     """Let a LlamaIndex agent call a tool and answer."""
-    llm = EmpirioLabs(model="deepseek-v4-flash", max_tokens=200, **where)
+    llm = EmpirioLabs(model="deepseek-v4-flash", max_tokens=60, **where)
     agent = FunctionAgent(llm=llm, tools=[get_weather])
     response = await agent.run("Use get_weather for the city of Paris.", max_iterations=4)
     print(f"  called: {[call.tool_name for call in response.tool_calls]}\n  {response}")

@@ -49,9 +49,15 @@ def _same_body(one: Any, other: Any) -> None:
 def _normal(body: Any) -> Any:
     text = body.decode() if isinstance(body, bytes) else body
     ids: dict[str, str] = {}
-    return json.loads(
-        re.sub(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", lambda m: ids.setdefault(m[0], f"id-{len(ids)}"), text)
-    ) if text else None  # fmt: skip
+    return (
+        json.loads(
+            re.sub(
+                r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", lambda m: ids.setdefault(m[0], f"id-{len(ids)}"), text
+            )
+        )
+        if text
+        else None
+    )
 
 
 def _scrub_request(request: Any) -> Any:

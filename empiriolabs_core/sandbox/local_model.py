@@ -60,7 +60,34 @@ class LocalModel:
         self._process.stdout.close()
 
     async def chunks(self, body: JSON, *, thinking: bool) -> AsyncIterator[JSON]:
-        """Yield the model's stream for a request, usage included."""
+        """Yield the model's stream for a request, then one chunk with its usage.
+
+        So small a model often ends in its thoughts. Then it is asked again without them, so that an answer comes.
+        """
+        usage: JSON = {}
+        thoughts, spoke, last = 0, False, None
+        async for chunk in self._generate(body, thinking):
+            usage = chunk.pop("usage", None) or usage
+            for choice in chunk.get("choices") or ():
+                thoughts += bool(choice["delta"].get("reasoning_content"))
+                spoke = spoke or bool(choice["delta"].get("content") or choice["delta"].get("tool_calls"))
+                if choice.get("finish_reason"):
+                    last = chunk
+                else:
+                    yield chunk
+        if not spoke and thinking:
+            async for chunk in self._generate(body, thinking=False):
+                more = chunk.pop("usage", None) or {"completion_tokens": 0}
+                usage["completion_tokens"] = usage.get("completion_tokens", 0) + more["completion_tokens"]
+                if chunk.get("choices"):
+                    yield {**chunk, "id": last["id"] if last else chunk["id"]}
+        elif last is not None:
+            yield last
+        counts = {"total_tokens": usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)}
+        details = {"completion_tokens_details": {"reasoning_tokens": thoughts}}
+        yield {"object": "chat.completion.chunk", "choices": [], "usage": {**usage, **counts, **details}}
+
+    async def _generate(self, body: JSON, thinking: bool) -> AsyncIterator[JSON]:
         async with openai.AsyncOpenAI(base_url=self.base_url, api_key="local", max_retries=0) as client:
             stream: Any = await client.post(
                 "/chat/completions",
@@ -70,6 +97,7 @@ class LocalModel:
                 stream_cls=openai.AsyncStream[object],
             )
             async for chunk in stream:
+                chunk.pop("timings", None)
                 yield chunk
 
     async def answer(self, body: JSON, *, thinking: bool) -> Answer:
@@ -95,7 +123,8 @@ def _forwarded(body: JSON, thinking: bool) -> JSON:
     if body.get("response_format"):
         passed["response_format"] = body["response_format"]
     switch = {"chat_template_kwargs": {"enable_thinking": thinking}}
-    return {"model": "local", "max_tokens": 256, **passed, **switch, "stream": True, "cache_prompt": False}
+    usage = {"stream_options": {"include_usage": True}}
+    return {"model": "local", "max_tokens": 256, **passed, **switch, **usage, "stream": True}
 
 
 def _serve(reasoning_tokens: int) -> None:

@@ -278,12 +278,9 @@ class Sandbox:
         wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         usage: JSON = {}
         async for chunk in model.chunks(body, thinking=rules.is_thinking(body, known)):
-            usage = chunk.pop("usage", None) or usage
-            chunk.pop("timings", None)
-            if chunk.get("choices"):
+            usage = chunk.get("usage") or usage
+            if chunk["choices"] or wants_usage:
                 yield event({**chunk, "model": body["model"]})
-        if wants_usage:
-            yield event({"object": "chat.completion.chunk", "model": body["model"], "choices": [], "usage": usage})
         self._bill(body, usage)
         yield event("[DONE]")
 

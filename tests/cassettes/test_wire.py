@@ -20,8 +20,8 @@ from empiriolabs_core.errors import ContextOverflowError, IncompleteStreamError,
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from empiriolabs_core.sandbox.local_model import LocalModel
 from empiriolabs_core.settings import DEFAULT_API_BASE
-from tests.recording import is_live, is_recording
 from tests.drivers import DRIVERS, WEATHER, Case, Result
+from tests.recording import is_live, is_recording
 
 HERE = Path(__file__).parent
 WEATHER_QUESTION = ({"role": "user", "content": "What is the weather in Paris?"},)
@@ -131,58 +131,129 @@ WIRES = [
     Wire(Case("thinking_streamed"), _thinks, stream=True),
     Wire(Case("thinking_off", settings={"enable_thinking": False}), _answers_without_thinking),
     Wire(Case("thinking_off_streamed", settings={"reasoning_effort": "none"}), _answers_without_thinking, stream=True),
-    Wire(Case("unicode_streamed", ({"role": "user", "content": "Repeat: 你好 🌦 \u2028 ﷺ"},)), stream=True,
-         check=lambda result: _contains(result, "你好 🌦 \u2028 ﷺ")),
+    Wire(
+        Case("unicode_streamed", ({"role": "user", "content": "Repeat: 你好 🌦 \u2028 ﷺ"},)),
+        stream=True,
+        check=lambda result: _contains(result, "你好 🌦 \u2028 ﷺ"),
+    ),
     Wire(Case("tool_call", WEATHER_QUESTION, call={"tools": [WEATHER]}), _calls_weather),
     Wire(Case("tool_call_streamed", WEATHER_QUESTION, call={"tools": [WEATHER]}), _calls_weather, stream=True),
     Wire(Case("tool_result", AFTER_TOOL, call={"tools": [WEATHER]}), _tells_the_weather),
     Wire(Case("tool_result_streamed", AFTER_TOOL, call={"tools": [WEATHER]}), _tells_the_weather, stream=True),
-    Wire(Case("forced_tool_choice", WEATHER_QUESTION, call={"tools": [WEATHER], "tool_choice": "required"}),
-         _calls_weather),
+    Wire(
+        Case("forced_tool_choice", WEATHER_QUESTION, call={"tools": [WEATHER], "tool_choice": "required"}),
+        _calls_weather,
+    ),
     Wire(Case("json_mode", JSON_QUESTION, call={"response_format": {"type": "json_object"}}), _has_json),
     Wire(Case("web_search", settings={"web_search_linkup": True}), _lists_sources),
     Wire(Case("web_search_streamed", settings={"web_search_linkup": True}), _lists_sources, stream=True),
     Wire(Case("cut_by_max_tokens", settings={"max_tokens": 18}), _was_cut),
-    Wire(Case("tool_calls_in_one_chunk", call=TOOLS), _calls_both, stream=True, script=(
-        _deltas([_delta(0, '{"city": "Paris"}', "a", "get_weather"), _delta(1, '{"city": "Rome"}', "b", "get_time")]),
-    )),
-    Wire(Case("tool_calls_interleaved", call=TOOLS), _calls_both, stream=True, script=(
-        _deltas([_delta(0, "", "a", "get_weather")], [_delta(1, "", "b", "get_time")], [_delta(0, '{"city": ')],
-                [_delta(1, '{"city": ')], [_delta(0, '"Paris"}')], [_delta(1, '"Rome"}')]),
-    )),
-    Wire(Case("tool_calls_index_reused", call=TOOLS), _calls_both, stream=True, script=(
-        _deltas([_delta(0, '{"city": ', "a", "get_weather")], [_delta(0, '"Paris"}')],
-                [_delta(0, '{"city": ', "b", "get_time")], [_delta(0, '"Rome"}')]),
-    )),
-    Wire(Case("tool_calls_name_and_id_repeated", call=TOOLS), _calls_both, stream=True, script=(
-        _deltas([_delta(0, '{"city": ', "a", "get_weather")], [_delta(0, '"Paris"}', "a", "get_weather")],
-                [_delta(1, '{"city": ', "b", "get_time")], [_delta(1, '"Rome"}', "b", "get_time")]),
-    )),
-    Wire(Case("tool_calls_null_name_first", call=TOOLS), _calls_both, stream=True, script=(
-        _deltas([{"index": 0, "id": "a", "function": {"name": None, "arguments": None}}],
-                [_delta(0, '{"city": "Paris"}', "", "get_weather")], [_delta(1, '{"city": "Rome"}', "b", "get_time")]),
-    )),
-    Wire(Case("tool_calls_without_function", call=TOOLS), _calls_both, stream=True, script=(
-        _deltas([{"index": 0, "id": "a"}], [_delta(0, '{"city": "Paris"}', None, "get_weather")],
-                [_delta(1, '{"city": "Rome"}', "b", "get_time")], [{"index": 1, "function": None}]),
-    )),
-    Wire(Case("tool_call_invalid_json", call=TOOLS), _has_invalid_call, stream=True, script=(
-        _deltas([_delta(0, '{"city": ', "a", "get_weather")]),
-    )),
+    Wire(
+        Case("tool_calls_in_one_chunk", call=TOOLS),
+        _calls_both,
+        stream=True,
+        script=(
+            _deltas(
+                [_delta(0, '{"city": "Paris"}', "a", "get_weather"), _delta(1, '{"city": "Rome"}', "b", "get_time")]
+            ),
+        ),
+    ),
+    Wire(
+        Case("tool_calls_interleaved", call=TOOLS),
+        _calls_both,
+        stream=True,
+        script=(
+            _deltas(
+                [_delta(0, "", "a", "get_weather")],
+                [_delta(1, "", "b", "get_time")],
+                [_delta(0, '{"city": ')],
+                [_delta(1, '{"city": ')],
+                [_delta(0, '"Paris"}')],
+                [_delta(1, '"Rome"}')],
+            ),
+        ),
+    ),
+    Wire(
+        Case("tool_calls_index_reused", call=TOOLS),
+        _calls_both,
+        stream=True,
+        script=(
+            _deltas(
+                [_delta(0, '{"city": ', "a", "get_weather")],
+                [_delta(0, '"Paris"}')],
+                [_delta(0, '{"city": ', "b", "get_time")],
+                [_delta(0, '"Rome"}')],
+            ),
+        ),
+    ),
+    Wire(
+        Case("tool_calls_name_and_id_repeated", call=TOOLS),
+        _calls_both,
+        stream=True,
+        script=(
+            _deltas(
+                [_delta(0, '{"city": ', "a", "get_weather")],
+                [_delta(0, '"Paris"}', "a", "get_weather")],
+                [_delta(1, '{"city": ', "b", "get_time")],
+                [_delta(1, '"Rome"}', "b", "get_time")],
+            ),
+        ),
+    ),
+    Wire(
+        Case("tool_calls_null_name_first", call=TOOLS),
+        _calls_both,
+        stream=True,
+        script=(
+            _deltas(
+                [{"index": 0, "id": "a", "function": {"name": None, "arguments": None}}],
+                [_delta(0, '{"city": "Paris"}', "", "get_weather")],
+                [_delta(1, '{"city": "Rome"}', "b", "get_time")],
+            ),
+        ),
+    ),
+    Wire(
+        Case("tool_calls_without_function", call=TOOLS),
+        _calls_both,
+        stream=True,
+        script=(
+            _deltas(
+                [{"index": 0, "id": "a"}],
+                [_delta(0, '{"city": "Paris"}', None, "get_weather")],
+                [_delta(1, '{"city": "Rome"}', "b", "get_time")],
+                [{"index": 1, "function": None}],
+            ),
+        ),
+    ),
+    Wire(
+        Case("tool_call_invalid_json", call=TOOLS),
+        _has_invalid_call,
+        stream=True,
+        script=(_deltas([_delta(0, '{"city": ', "a", "get_weather")]),),
+    ),
     *[
-        Wire(Case(code, settings={"max_retries": 0}), raises=error,
-             faults=(Fault("status", status=status, code=code, message=f"Refused: {code}."),))
+        Wire(
+            Case(code, settings={"max_retries": 0}),
+            raises=error,
+            faults=(Fault("status", status=status, code=code, message=f"Refused: {code}."),),
+        )
         for code, (status, error) in STATUSES.items()
     ],
-    Wire(Case("context_overflow"), raises=ContextOverflowError,
-         faults=(Fault("status", status=400, code="invalid_request_error", message=OVERFLOW),)),
-    Wire(Case("rate_limit_then_answer", settings={"max_retries": 2}), _thinks, faults=(
-        Fault("status", status=429, code="rate_limit_exceeded", headers={"retry-after": "1"}),
-        Fault("status", status=503, code="model_unavailable"),
-    )),
+    Wire(
+        Case("context_overflow"),
+        raises=ContextOverflowError,
+        faults=(Fault("status", status=400, code="invalid_request_error", message=OVERFLOW),),
+    ),
+    Wire(
+        Case("rate_limit_then_answer", settings={"max_retries": 2}),
+        _thinks,
+        faults=(
+            Fault("status", status=429, code="rate_limit_exceeded", headers={"retry-after": "1"}),
+            Fault("status", status=503, code="model_unavailable"),
+        ),
+    ),
     Wire(Case("error_in_mid_stream"), raises=ReportedError, stream=True, faults=(Fault("error_event", after=3),)),
     Wire(Case("stream_without_finish"), raises=IncompleteStreamError, stream=True, faults=(Fault("no_finish"),)),
-]  # fmt: skip
+]
 
 
 def _contains(result: Result, text: str) -> None:
@@ -208,8 +279,11 @@ def address(request: pytest.FixtureRequest, recording: bool) -> Iterator[dict[st
         # Cassettes of compressed replies would need the same compression libraries to be read.
         plain = {"accept-encoding": "identity"}
         yield {
-            "base_url": sandbox.base_url, "api_key": sandbox.api_key, "max_retries": 0, "default_headers": plain,
-        }  # fmt: skip
+            "base_url": sandbox.base_url,
+            "api_key": sandbox.api_key,
+            "max_retries": 0,
+            "default_headers": plain,
+        }
 
 
 def _ask(wire: Wire, driver: str, where: dict[str, Any]) -> None:
@@ -244,10 +318,13 @@ LOCAL_WIRES = [
     Wire(Case("text", SKY, FIXED), _some_text),
     Wire(Case("text_streamed", SKY, FIXED), _some_text, stream=True),
     Wire(Case("tool_call", WEATHER_QUESTION, FIXED, {"tools": [WEATHER], "tool_choice": "required"}), _some_call),
-    Wire(Case("tool_call_streamed", WEATHER_QUESTION, FIXED, {"tools": [WEATHER], "tool_choice": "required"}),
-         _some_call, stream=True),
+    Wire(
+        Case("tool_call_streamed", WEATHER_QUESTION, FIXED, {"tools": [WEATHER], "tool_choice": "required"}),
+        _some_call,
+        stream=True,
+    ),
     Wire(Case("tool_result", AFTER_TOOL, FIXED, {"tools": [WEATHER]}), _some_text),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")

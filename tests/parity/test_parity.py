@@ -61,14 +61,18 @@ CASES = [
     Case("tool_choice_auto", call={"tools": [WEATHER], "tool_choice": "auto"}),
     Case("tool_choice_required", call={"tools": [WEATHER], "tool_choice": "required"}),
     Case("no_tools", call={"tools": [], "tool_choice": "required", "parallel_tool_calls": True}),
-    Case("json_mode_with_search", settings={"web_search_linkup": True}, call={"response_format": {"type": "json_object"}},
-         conversation=({"role": "user", "content": "Answer as json with 'city'."},)),
+    Case(
+        "json_mode_with_search",
+        settings={"web_search_linkup": True},
+        call={"response_format": {"type": "json_object"}},
+        conversation=({"role": "user", "content": "Answer as json with 'city'."},),
+    ),
     Case(
         "json_schema",
         call={"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"properties": {}}}}},
     ),
     Case("options", call={"timeout": 30, "max_retries": 1, "extra_headers": {"x-trace": "1"}}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
