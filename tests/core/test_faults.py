@@ -196,3 +196,19 @@ def test_what_came_before_a_fault_stays_and_comes_once(
     assert error is not None
     assert "".join(pieces) == "You said: Hello "
     assert len(sandbox.requests) == 1
+
+
+def table() -> str:
+    """Run the matrix, and return what came in each cell as Markdown."""
+    heads = [f"{driver}, {kind}" for driver in DRIVERS for kind in ("whole", "stream")]
+    lines = [f"| fault | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    with Sandbox() as sandbox:
+        for row in ROWS:
+            cells = [outcome(sandbox, row, driver, stream) for driver in DRIVERS for stream in (False, True)]
+            shown = [type(cell).__name__ if isinstance(cell, Exception) else OK for cell in cells]
+            lines.append(f"| {row} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
