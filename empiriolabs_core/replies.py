@@ -6,6 +6,7 @@ sync and async callers share it.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -194,3 +195,62 @@ def warn_if_cut_short(finish_reason: str | None, text: object, tool_calls: objec
             "Raise max_tokens, or lower thinking_budget or reasoning_effort.",
             stacklevel=2,
         )
+
+
+class Citation(NamedTuple):
+    """A source that an answer names. The indices are places in the answer's text, where the gateway gave them."""
+
+    url: str
+    title: str | None = None
+    cited_text: str | None = None
+    start_index: int | None = None
+    end_index: int | None = None
+
+
+SOURCE_KEYS = frozenset({"annotations", "citations", "search_results"})
+"""Where upstreams put sources. None of them is documented for the gateway's chat completions."""
+
+_FOOTER = re.compile(
+    r"\n\s*(?:#+\s*|\*\*|__)?(?:Sources|References)(?:\*\*|__)?:?(?:\*\*|__)?[ \t]*\n(?P<list>.*)\Z", re.DOTALL
+)
+_LINK = re.compile(r"\[(?P<title>[^\]\n]*)\]\((?P<link>https?://[^\s)]+)\)|(?P<bare>https?://[^\s<>)\]]+)")
+
+
+def note_sources(found: JSON, part: Mapping[str, Any]) -> None:
+    """Add the sources of a reply, message, chunk or delta to those found before."""
+    for key in SOURCE_KEYS & part.keys():
+        if isinstance(part[key], list):
+            found.setdefault(key, []).extend(part[key])
+
+
+def read_citations(found: Mapping[str, Any], text: str) -> list[Citation]:
+    """Return the sources of an answer, each once: those that the gateway lists, or those of a Sources footer.
+
+    The form of the footer is not documented: a heading "Sources" and at least one URL after it, to the end of
+    the text, are taken for one.
+    """
+    listed = [
+        _citation(entry) for key in ("annotations", "citations", "search_results") for entry in found.get(key) or ()
+    ]
+    if not any(listed):
+        footer = _FOOTER.search(text)
+        links = _LINK.finditer(footer["list"]) if footer else ()
+        listed = [Citation(match["link"] or match["bare"].rstrip(".,;"), match["title"] or None) for match in links]
+    by_url: dict[str, Citation] = {}
+    for citation in listed:
+        if citation is not None:
+            by_url.setdefault(citation.url, citation)
+    return list(by_url.values())
+
+
+def _citation(entry: Any) -> Citation | None:
+    if isinstance(entry, str):
+        return Citation(entry)
+    if not isinstance(entry, Mapping):
+        return None
+    inner = entry.get("url_citation", entry)
+    url = inner.get("url") if isinstance(inner, Mapping) else None
+    if not isinstance(url, str):
+        return None
+    cited = inner.get("cited_text") or inner.get("snippet") or inner.get("content")
+    return Citation(url, inner.get("title"), cited, inner.get("start_index"), inner.get("end_index"))

@@ -14,13 +14,22 @@ from langchain_core.messages.content import ContentBlock
 
 from langchain_empiriolabs.messages import PROVIDER
 
-_REASONING, _TEXT, _TOOL_CALL = "lc_rsn_0", "lc_txt_0", "lc_tc_"
+_INDICES = {
+    "reasoning": "lc_rsn_0",
+    "text": "lc_txt_0",
+    "server_tool_call": "lc_srch_0",
+    "server_tool_result": "lc_srch_1",
+}
+_SEARCH_ID = "web_search_0"
+
+Block = dict[str, Any]
 
 
 def translate_content(message: AIMessage) -> list[ContentBlock]:
     """Return the standard content blocks of a whole message."""
-    blocks = _reasoning_and_text(message)
-    blocks += [{"type": "tool_call", "name": c["name"], "args": c["args"], "id": c["id"]} for c in message.tool_calls]
+    blocks = [*_reasoning_and_text(message), *_search(message)]
+    calls = message.tool_calls
+    blocks += [{"type": "tool_call", "name": call["name"], "args": call["args"], "id": call["id"]} for call in calls]
     return cast(list[ContentBlock], blocks)
 
 
@@ -28,26 +37,41 @@ def translate_content_chunk(message: AIMessageChunk) -> list[ContentBlock]:
     """Return the standard content blocks of a piece of a message, or of pieces added up to a whole one."""
     if message.chunk_position == "last" and message.tool_calls:
         return translate_content(message)
-    blocks = _reasoning_and_text(message)
+    blocks = [*_reasoning_and_text(message), *_search(message)]
     for block in blocks:
-        block["index"] = _REASONING if block["type"] == "reasoning" else _TEXT
+        block["index"] = _INDICES.get(block["type"], f"lc_{block['type']}")
     for call in message.tool_call_chunks:
         piece = {"type": "tool_call_chunk", "id": call["id"], "name": call["name"], "args": call["args"]}
-        blocks.append({**piece, "index": f"{_TOOL_CALL}{call['index']}"})
+        blocks.append({**piece, "index": f"lc_tc_{call['index']}"})
     return cast(list[ContentBlock], blocks)
 
 
-def _reasoning_and_text(message: AIMessage) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = []
+def _reasoning_and_text(message: AIMessage) -> list[Block]:
+    blocks: list[Block] = []
     reasoning = message.additional_kwargs.get("reasoning_content")
     if reasoning:
         blocks.append({"type": "reasoning", "reasoning": reasoning})
-    if isinstance(message.content, str):
-        if message.content:
-            blocks.append({"type": "text", "text": message.content})
-    else:
-        blocks += [{"type": "text", "text": b} if isinstance(b, str) else dict(b) for b in message.content]
+    if isinstance(message.content, list):
+        # Content that is made of blocks already, in a history that was put together by hand.
+        return blocks + [{"type": "text", "text": b} if isinstance(b, str) else dict(b) for b in message.content]
+    citations = message.additional_kwargs.get("citations")
+    if message.content or citations:
+        text: Block = {"type": "text", "text": message.content}
+        if citations:
+            text["annotations"] = [{"type": "citation", **citation} for citation in citations]
+        blocks.append(text)
     return blocks
+
+
+def _search(message: AIMessage) -> list[Block]:
+    """Return the web search that the gateway made, if the message names what it found."""
+    citations = message.additional_kwargs.get("citations")
+    if not citations:
+        return []
+    return [
+        {"type": "server_tool_call", "name": "web_search", "args": {}, "id": _SEARCH_ID},
+        {"type": "server_tool_result", "tool_call_id": _SEARCH_ID, "status": "success", "output": citations},
+    ]
 
 
 register_translator(PROVIDER, translate_content, translate_content_chunk)

@@ -26,7 +26,17 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.utils.json import parse_partial_json
 
 from empiriolabs_core.errors import UnsupportedContentError, excerpt
-from empiriolabs_core.replies import JSON, ToolCalls, read_reasoning, read_usage, warn_if_cut_short
+from empiriolabs_core.replies import (
+    JSON,
+    SOURCE_KEYS,
+    Citation,
+    ToolCalls,
+    note_sources,
+    read_citations,
+    read_reasoning,
+    read_usage,
+    warn_if_cut_short,
+)
 
 PROVIDER = "empiriolabs"
 """`model_provider` of every message, and `ls_provider` of every trace. The two must be equal."""
@@ -196,16 +206,27 @@ def _create_generation(reply: JSON, choice: JSON, usage: UsageMetadata | None) -
     finish_reason = choice.get("finish_reason")
     warn_if_cut_short(finish_reason, wire.get("content"), wire.get("tool_calls"))
     calls, invalid = convert_tool_calls(wire.get("tool_calls") or [])
-    reasoning = read_reasoning(wire)
+    sources: JSON = {}
+    note_sources(sources, reply)
+    note_sources(sources, wire)
     message = AIMessage(
         content=wire.get("content") or "",
-        additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
+        additional_kwargs=_kept(read_reasoning(wire), read_citations(sources, wire.get("content") or "")),
         tool_calls=calls,
         invalid_tool_calls=invalid,
         usage_metadata=usage,
         response_metadata={**_metadata(reply), **_outcome(choice), **_unknown_keys(wire)},
     )
     return ChatGeneration(message=message, generation_info={"finish_reason": finish_reason})
+
+
+def _kept(reasoning: str | None, citations: list[Citation]) -> JSON:
+    """Return what stands in additional_kwargs."""
+    kept: JSON = {"reasoning_content": reasoning} if reasoning else {}
+    if citations:
+        named = [{name: value for name, value in c._asdict().items() if value is not None} for c in citations]
+        kept["citations"] = named
+    return kept
 
 
 def convert_tool_calls(wire: list[JSON]) -> tuple[list[LangChainToolCall], list[InvalidToolCall]]:
@@ -284,7 +305,8 @@ class ChunkConverter:
         self._usage: JSON | None = None
         self._metadata: JSON = {}
         self._unknown: JSON = {}
-        self._text = False
+        self._sources: JSON = {}
+        self._text: list[str] = []
 
     def convert(self, chunk: JSON) -> ChatGenerationChunk | None:
         """Convert one chunk; `None` where it holds nothing that LangChain has a place for."""
@@ -304,14 +326,18 @@ class ChunkConverter:
         metadata: JSON = {"model_provider": PROVIDER}
         if choice.get("logprobs") is not None:
             metadata["logprobs"] = choice["logprobs"]
+        if not SOURCE_KEYS.isdisjoint(chunk):
+            note_sources(self._sources, chunk)
         if len(delta) > 1:
+            note_sources(self._sources, delta)
             self._unknown.update(_unknown_keys(delta))
         if finish_reason:
             metadata["finish_reason"] = finish_reason
             warn_if_cut_short(finish_reason, self._text or content, self._tool_calls.calls)
         elif not content and not reasoning and not pieces and len(metadata) == 1:
             return None
-        self._text = self._text or bool(content)
+        if content:
+            self._text.append(content)
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content=content,
@@ -326,6 +352,7 @@ class ChunkConverter:
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content="",
+                additional_kwargs=_kept(None, read_citations(self._sources, "".join(self._text))),
                 tool_call_chunks=self._unparseable(),
                 usage_metadata=create_usage_metadata(self._usage),
                 response_metadata={"model_provider": PROVIDER, **self._metadata, **self._unknown},

@@ -24,10 +24,22 @@ from llama_index.core.base.llms.types import (
     VideoBlock,
 )
 from llama_index.core.llms.llm import ToolSelection
+from pydantic import Field
 from pydantic_core import from_json
 
 from empiriolabs_core.errors import InvalidReplyError, SettingsError, UnsupportedContentError, excerpt
-from empiriolabs_core.replies import JSON, ToolCall, ToolCalls, read_reasoning, read_usage, warn_if_cut_short
+from empiriolabs_core.replies import (
+    JSON,
+    SOURCE_KEYS,
+    Citation,
+    ToolCall,
+    ToolCalls,
+    note_sources,
+    read_citations,
+    read_reasoning,
+    read_usage,
+    warn_if_cut_short,
+)
 
 _ROLES = {
     MessageRole.SYSTEM: "system",
@@ -43,6 +55,20 @@ _ROLES = {
 
 class InvalidToolArgumentsError(InvalidReplyError, ValueError):
     """The model called a tool with arguments that are no JSON object. Worth a retry."""
+
+
+class EmpirioLabsChatResponse(ChatResponse):
+    """A chat response with its sources."""
+
+    citations: list[CitationBlock] = Field(default_factory=list)
+    """The sources that the answer names, each once."""
+
+
+class EmpirioLabsCompletionResponse(CompletionResponse):
+    """A completion with its sources."""
+
+    citations: list[CitationBlock] = Field(default_factory=list)
+    """The sources that the answer names, each once."""
 
 
 def to_wire(messages: Iterable[ChatMessage]) -> list[JSON]:
@@ -131,28 +157,48 @@ def _citable(block: CitableBlock) -> list[JSON]:
     return [{"type": "text", "text": head}, *inner, {"type": "text", "text": "\n"}]
 
 
-def chat_response(reply: JSON) -> ChatResponse:
+def _citation_block(citation: Citation) -> CitationBlock:
+    places = {"start_index": citation.start_index, "end_index": citation.end_index}
+    return CitationBlock(
+        cited_content=TextBlock(text=citation.cited_text or ""),
+        source=citation.url,
+        title=citation.title or citation.url,
+        additional_location_info={name: place for name, place in places.items() if place is not None},
+    )
+
+
+def chat_response(reply: JSON) -> EmpirioLabsChatResponse:
     """Convert a whole chat completion."""
     choice = reply["choices"][0]
     wire = choice["message"]
     warn_if_cut_short(choice.get("finish_reason"), wire.get("content"), wire.get("tool_calls"))
-    calls = ToolCalls()
+    calls, sources = ToolCalls(), dict[str, Any]()
     for call in wire.get("tool_calls") or ():
         list(calls.add([{**call, "index": len(calls.calls)}]))
-    return _response(wire.get("content"), read_reasoning(wire), calls.calls, raw=reply, delta=None)
+    note_sources(sources, reply)
+    note_sources(sources, wire)
+    return _response(wire.get("content"), read_reasoning(wire), calls.calls, sources, raw=reply, delta=None)
 
 
 def _response(
-    text: str | None, reasoning: str | None, calls: Sequence[ToolCall], *, raw: JSON, delta: str | None
-) -> ChatResponse:
+    text: str | None,
+    reasoning: str | None,
+    calls: Sequence[ToolCall],
+    sources: JSON,
+    *,
+    raw: JSON,
+    delta: str | None,
+) -> EmpirioLabsChatResponse:
     """Build the response to a whole message, streamed or not."""
     choice = raw["choices"][0]
     blocks = _blocks(text, reasoning, [_finished(call) for call in calls])
     counts = read_usage(raw.get("usage"))
     if counts is not None and isinstance(blocks[0], ThinkingBlock):
         blocks[0].num_tokens = counts.reasoning_tokens
-    return ChatResponse(
-        message=_assistant(blocks, calls),
+    citations = [_citation_block(citation) for citation in read_citations(sources, text or "")]
+    return EmpirioLabsChatResponse(
+        message=_assistant([*blocks, *citations], calls),
+        citations=citations,
         raw=raw,
         delta=delta,
         logprobs=_logprobs(choice.get("logprobs")),
@@ -224,6 +270,7 @@ class StreamedMessage:
         self._calls = ToolCalls()
         self._last: JSON = {"choices": [{}]}
         self._usage: JSON | None = None
+        self._sources: JSON = {}
         self._logprobs: list[Any] = []
 
     def add(self, chunk: JSON) -> ChatResponse | None:
@@ -239,6 +286,10 @@ class StreamedMessage:
         if choice.get("logprobs"):
             self._logprobs += choice["logprobs"].get("content") or []
         delta = choice.get("delta") or {}
+        if not SOURCE_KEYS.isdisjoint(chunk):
+            note_sources(self._sources, chunk)
+        if len(delta) > 1:
+            note_sources(self._sources, delta)
         text = delta.get("content") or ""
         reasoning = read_reasoning(delta)
         if delta.get("tool_calls"):
@@ -258,7 +309,7 @@ class StreamedMessage:
             additional_kwargs={"thinking_delta": reasoning} if reasoning else {},
         )
 
-    def finish(self) -> ChatResponse:
+    def finish(self) -> EmpirioLabsChatResponse:
         """Return the last response: the whole message, with usage and what else is told once."""
         choice = self._last["choices"][0]
         warn_if_cut_short(choice.get("finish_reason"), self._text, self._calls.calls)
@@ -267,12 +318,13 @@ class StreamedMessage:
         raw = {**self._last, "choices": [choice]}
         if self._usage:
             raw["usage"] = self._usage
-        return _response(self._text, self._reasoning, self._calls.calls, raw=raw, delta="")
+        return _response(self._text, self._reasoning, self._calls.calls, self._sources, raw=raw, delta="")
 
 
-def completion_response(response: ChatResponse) -> CompletionResponse:
+def completion_response(response: ChatResponse) -> EmpirioLabsCompletionResponse:
     """Return a chat response as a completion."""
-    return CompletionResponse(
+    return EmpirioLabsCompletionResponse(
+        citations=response.citations if isinstance(response, EmpirioLabsChatResponse) else [],
         text=response.message.content or "",
         additional_kwargs=response.additional_kwargs,
         raw=response.raw,
