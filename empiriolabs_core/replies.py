@@ -6,6 +6,7 @@ sync and async callers share it.
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -185,6 +186,16 @@ class ToolCalls:
             self.calls.append(call)
         self._by_index[index] = call
         return call
+
+
+def read_arguments(text: str | None) -> JSON | None:
+    """Return the arguments of a tool call; `None` if they are no JSON object. No text and `null` are no arguments."""
+    try:
+        # Models write raw line breaks into JSON strings; strict JSON forbids them.
+        value = json.loads(text or "{}", strict=False)
+    except json.JSONDecodeError:
+        return None
+    return {} if value is None else value if isinstance(value, dict) else None
 
 
 def warn_if_cut_short(finish_reason: str | None, text: object, tool_calls: object) -> None:

@@ -21,7 +21,6 @@ from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, Us
 from langchain_core.messages.content import InvalidToolCall
 from langchain_core.messages.tool import ToolCall as LangChainToolCall
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
-from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.utils.json import parse_partial_json
 
@@ -32,6 +31,7 @@ from empiriolabs_core.replies import (
     Citation,
     ToolCalls,
     note_sources,
+    read_arguments,
     read_citations,
     read_reasoning,
     read_usage,
@@ -234,13 +234,14 @@ def convert_tool_calls(wire: list[JSON]) -> tuple[list[LangChainToolCall], list[
     calls: list[LangChainToolCall] = []
     invalid: list[InvalidToolCall] = []
     for call in wire:
-        try:
-            parsed = parse_tool_call(call, return_id=True)
-            if parsed is None or not isinstance(parsed["args"], dict):
-                raise ValueError("The arguments are no JSON object.")
-            calls.append(LangChainToolCall(name=parsed["name"], args=parsed["args"], id=parsed["id"], type="tool_call"))
-        except Exception as error:
-            invalid.append(make_invalid_tool_call(call, str(error)))
+        function = call.get("function") or {}
+        call_id, name, text = call.get("id"), function.get("name"), function.get("arguments")
+        arguments = read_arguments(text)
+        if name and arguments is not None:
+            calls.append(LangChainToolCall(name=name, args=arguments, id=call_id, type="tool_call"))
+        else:
+            told = "The arguments are no JSON object." if name else "The call has no name."
+            invalid.append(InvalidToolCall(name=name, args=text, id=call_id, error=told, type="invalid_tool_call"))
     return calls, invalid
 
 
@@ -271,14 +272,6 @@ def _outcome(choice: JSON) -> JSON:
 
 def _unknown_keys(wire: JSON) -> JSON:
     return {name: value for name, value in wire.items() if name not in _STANDARD_KEYS and value is not None}
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text, strict=False)
-    except json.JSONDecodeError:
-        return False
-    return True
 
 
 def _mismatch(arguments: str) -> str:
@@ -328,7 +321,7 @@ class ChunkConverter:
             metadata["logprobs"] = choice["logprobs"]
         if not SOURCE_KEYS.isdisjoint(chunk):
             note_sources(self._sources, chunk)
-        if len(delta) > 1:
+        if not _STANDARD_KEYS.issuperset(delta):
             note_sources(self._sources, delta)
             self._unknown.update(_unknown_keys(delta))
         if finish_reason:
@@ -368,7 +361,7 @@ class ChunkConverter:
         return [
             tool_call_chunk(args=_mismatch(call.arguments), index=call.position)
             for call in self._tool_calls.calls
-            if call.arguments and not _is_json(call.arguments)
+            if read_arguments(call.arguments) is None
         ]
 
     def _pieces(self, deltas: list[JSON]) -> list[ToolCallChunk]:

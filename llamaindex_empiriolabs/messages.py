@@ -35,6 +35,7 @@ from empiriolabs_core.replies import (
     ToolCall,
     ToolCalls,
     note_sources,
+    read_arguments,
     read_citations,
     read_reasoning,
     read_usage,
@@ -222,19 +223,10 @@ def _assistant(blocks: list[Any], calls: Sequence[ToolCall]) -> ChatMessage:
 
 def _finished(call: ToolCall) -> ToolCallBlock:
     """Convert a whole call. Arguments that are no JSON object stay the text that they are."""
-    arguments = _json_object(call.arguments or "{}")
+    arguments = read_arguments(call.arguments)
     return ToolCallBlock(
         tool_call_id=call.id, tool_name=call.name or "", tool_kwargs=call.arguments if arguments is None else arguments
     )
-
-
-def _json_object(text: str) -> dict[str, Any] | None:
-    try:
-        # Models write raw line breaks into JSON strings; strict JSON forbids them.
-        value = json.loads(text, strict=False)
-    except json.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _flat_usage(usage: Mapping[str, Any] | None) -> JSON:
@@ -288,7 +280,7 @@ class StreamedMessage:
         delta = choice.get("delta") or {}
         if not SOURCE_KEYS.isdisjoint(chunk):
             note_sources(self._sources, chunk)
-        if len(delta) > 1:
+        if not SOURCE_KEYS.isdisjoint(delta):
             note_sources(self._sources, delta)
         text = delta.get("content") or ""
         reasoning = read_reasoning(delta)

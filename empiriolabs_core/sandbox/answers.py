@@ -107,7 +107,7 @@ def _tool_calls(body: JSON, asked: str) -> list[JSON]:
 def _mentions(asked: str, tool: JSON) -> bool:
     """Tell whether a question is about a tool: it has its name, or a telling word of it."""
     lowered = asked.lower()
-    words = [word for word in re.split(r"[_\W]+", tool["name"].lower()) if len(word) > 3]
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[^\W_]+", tool["name"]) if len(word) > 3]
     return tool["name"].lower() in lowered or any(word in lowered for word in words)
 
 

@@ -21,7 +21,7 @@ _CACHE_BLOCK = 64
 
 def pieces(text: str) -> list[str]:
     """Return a text in pieces of about a token."""
-    return _TOKEN.findall(text)
+    return _TOKEN.findall(text) or ([text] if text else [])
 
 
 def count(text: str) -> int:
