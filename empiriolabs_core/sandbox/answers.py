@@ -100,8 +100,16 @@ def _tool_calls(body: JSON, asked: str) -> list[JSON]:
         if body.get("parallel_tool_calls") is False:
             tools = tools[:1]
     else:
+        done = _called_since_asked(body["messages"])
+        tools = [tool for tool in tools if tool["name"] not in done] or tools
         tools = [tool for tool in tools if _mentions(asked, tool)][:1] or tools[:1]
     return [{"name": tool["name"], "arguments": fill(tool.get("parameters") or {}, asked)} for tool in tools]
+
+
+def _called_since_asked(messages: list[JSON]) -> set[str]:
+    asked_at = max((n for n, message in enumerate(messages) if message["role"] == "user"), default=0)
+    calls = [call for message in messages[asked_at:] for call in message.get("tool_calls") or ()]
+    return {call["function"]["name"] for call in calls}
 
 
 def _mentions(asked: str, tool: JSON) -> bool:

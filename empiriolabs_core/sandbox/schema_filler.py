@@ -13,8 +13,10 @@ class Words:
 
     def __init__(self, prompt: str) -> None:
         quoted = re.findall(r"""["'“「『]([^"'”」』]{1,80})["'”」』]""", prompt)
-        named = re.findall(r"\b(?:[A-Z][\w-]+)(?: [A-Z][\w-]+)*|[\u3040-\u30ff\u4e00-\u9fff]+", prompt)
-        wanted: list[str] = [word for word in [*quoted, *named] if word not in _COMMON]
+        # Capitals within a sentence are names; those at its start may not be.
+        name = r"[A-Z][\w-]+(?: [A-Z][\w-]+)*"
+        named = re.findall(rf"(?<=[\w,;:] )({name})|([\u3040-\u30ff\u4e00-\u9fff]+)", prompt)
+        wanted: list[str] = [*quoted, *["".join(match) for match in named]] or re.findall(rf"\b{name}", prompt)
         self._words = wanted or re.findall(r"\w{4,}", prompt) or ["word"]
         self._numbers = re.findall(r"-?\d+(?:\.\d+)?", prompt) or ["1"]
         self._at = [0, 0]
@@ -28,24 +30,6 @@ class Words:
         """Return the next number, from the start again after the last."""
         self._at[1] += 1
         return float(self._numbers[(self._at[1] - 1) % len(self._numbers)])
-
-
-_COMMON = {
-    "What",
-    "Use",
-    "The",
-    "Tell",
-    "Using",
-    "Who",
-    "When",
-    "Where",
-    "How",
-    "Give",
-    "Please",
-    "Call",
-    "Return",
-    "I",
-}
 
 
 def fill(schema: Schema, prompt: str) -> Any:
