@@ -1,0 +1,265 @@
+"""EmpirioLabs over a socket to the strict sandbox: the conformance suite, and what is our own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    CacheControl,
+    CachePoint,
+    ChatMessage,
+    CitableBlock,
+    CitationBlock,
+    DocumentBlock,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    VideoBlock,
+)
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler, TokenCountingHandler
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.types import PydanticProgramMode
+
+from empiriolabs_core.errors import SettingsError, UnsupportedContentError
+from empiriolabs_core.sandbox import Answer, Sandbox
+from llamaindex_empiriolabs import EmpirioLabs
+from llamaindex_empiriolabs.messages import EmpirioLabsChatResponse, InvalidToolArgumentsError, to_wire
+from tests.llamaindex.conformance import QUESTION, TOOLS, LLMConformance, Person
+
+
+class TestConformance(LLMConformance):
+    def make(self, base_url: str, api_key: str, **settings: Any) -> EmpirioLabs:
+        return EmpirioLabs(api_base=base_url, api_key=api_key, **settings)
+
+
+@pytest.fixture
+def llm(where: dict[str, Any]) -> EmpirioLabs:
+    return EmpirioLabs(**where)
+
+
+def test_metadata() -> None:
+    metadata = EmpirioLabs(model="deepseek-v4-pro").metadata
+    assert (metadata.context_window, metadata.num_output, metadata.model_name) == (1_000_000, 4096, "deepseek-v4-pro")
+    assert metadata.system_role == MessageRole.SYSTEM
+    assert EmpirioLabs(model="other").metadata.context_window == 128_000
+    assert EmpirioLabs(context_window=5000, max_tokens=70).metadata.context_window == 5000
+    assert EmpirioLabs(max_tokens=70).metadata.num_output == 70
+    assert EmpirioLabs.class_name() == "EmpirioLabs_LLM"
+
+
+def test_blocks_go_out() -> None:
+    citable = CitableBlock(title="Notes", source="notes.md", content=[TextBlock(text="It is blue.")])
+    cited = CitationBlock(cited_content=TextBlock(text="x"), source="s", title="t", additional_location_info={})
+    wire = to_wire(
+        [
+            ChatMessage(blocks=[TextBlock(text="a"), citable, CachePoint(cache_control=CacheControl(type="x"))]),
+            ChatMessage(role="assistant", blocks=[ThinkingBlock(content="Hm."), TextBlock(text="b"), cited]),
+            ChatMessage(
+                role="assistant",
+                blocks=[
+                    ToolCallBlock(tool_call_id="1", tool_name="f", tool_kwargs={"k": "ü"}),
+                    ThinkingBlock(content=""),
+                ],
+            ),
+            ChatMessage(role="tool", content="r", additional_kwargs={"tool_call_id": "1"}),
+        ]
+    )
+    assert wire[0] == {"role": "user", "content": "aSource: Notes (notes.md)\nIt is blue.\n"}
+    assert wire[1] == {"role": "assistant", "content": "b", "reasoning_content": "Hm."}
+    assert wire[2]["content"] is None
+    assert wire[2]["reasoning_content"] == ""
+    assert wire[2]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"k": "ü"}'}
+    assert wire[3] == {"role": "tool", "content": "r", "tool_call_id": "1"}
+
+
+def test_modalities(llm: EmpirioLabs, sandbox: Sandbox) -> None:
+    blocks = {
+        "image_url": ImageBlock(image=b"\x89PNG\r\n\x1a\n", image_mimetype="image/png"),
+        "input_audio": AudioBlock(audio=b"RIFF", format="wav"),
+        "video_url": VideoBlock(url="http://x.invalid/a.mp4"),
+        "file": DocumentBlock(data=b"%PDF-", title="a.pdf", document_mimetype="application/pdf"),
+    }
+    for kind, block in blocks.items():
+        message = ChatMessage(blocks=[TextBlock(text="See"), block])
+        assert [part["type"] for part in to_wire([message])[0]["content"]] == ["text", kind]
+        with pytest.raises(UnsupportedContentError, match="takes text only"):
+            llm.chat([message])
+        with pytest.raises(UnsupportedContentError, match="holds text only"):
+            to_wire([ChatMessage(role="assistant", blocks=[block])])
+    assert sandbox.requests == []
+
+
+def test_invalid_arguments_are_told(llm: EmpirioLabs, sandbox: Sandbox) -> None:
+    broken = Answer(None, tool_calls=[{"name": "get_weather", "arguments": '{"city": "Par'}])
+    sandbox.script(broken, broken, broken)
+    whole = llm.chat_with_tools(TOOLS, "Go")
+    *_, streamed = llm.stream_chat_with_tools(TOOLS, "Go")
+    for response in (whole, streamed):
+        with pytest.raises(InvalidToolArgumentsError, match="get_weather"):
+            llm.get_tool_calls_from_response(response)
+    partial = [
+        llm.get_tool_calls_from_response(response, error_on_no_tool_call=False)
+        for response in list(llm.stream_chat_with_tools(TOOLS, "Go"))[:-1]
+    ]
+    assert partial[-1][0].tool_kwargs == {"city": "Par"}
+
+
+class Events(BaseEventHandler):
+    seen: list[Any] = []
+
+    def handle(self, event: Any, **kwargs: Any) -> None:
+        self.seen.append(event)
+
+
+def test_events_come_in_pairs(where: dict[str, Any]) -> None:
+    debug, events = LlamaDebugHandler(print_trace_on_end=False), Events(seen=[])
+    llm = EmpirioLabs(callback_manager=CallbackManager([debug]), **where)
+    dispatcher = get_dispatcher()
+    dispatcher.add_event_handler(events)
+
+    async def asynchronous() -> None:
+        await llm.achat(QUESTION)
+        await llm.acomplete("Hello")
+        async for _ in await llm.astream_chat(QUESTION):
+            pass
+        async for _ in await llm.astream_complete("Hello"):
+            pass
+
+    calls: list[Any] = [
+        lambda: llm.chat(QUESTION),
+        lambda: llm.complete("Hello"),
+        lambda: list(llm.stream_chat(QUESTION)),
+        lambda: list(llm.stream_complete("Hello")),
+    ]
+    try:
+        for call in calls:
+            debug.flush_event_logs()
+            events.seen.clear()
+            call()
+            assert len(debug.get_event_pairs(CBEventType.LLM)) == 1
+            names = [type(event).__name__ for event in events.seen]
+            assert sum(name.endswith("StartEvent") and name.startswith("LLM") for name in names) == 1
+            assert sum(name.endswith("EndEvent") and name.startswith("LLM") for name in names) == 1
+        debug.flush_event_logs()
+        asyncio.run(asynchronous())
+        assert len(debug.get_event_pairs(CBEventType.LLM)) == 4
+        assert "sk-empiriolabs" not in str(
+            [event.model_dump() for event in events.seen if "Start" in type(event).__name__]
+        )
+    finally:
+        dispatcher.event_handlers.remove(events)
+
+
+@pytest.mark.parametrize("way", ["chat", "stream_chat", "complete", "stream_complete"])
+def test_the_servers_token_counts_are_shown(where: dict[str, Any], sandbox: Sandbox, way: str) -> None:
+    counter = TokenCountingHandler()
+    llm = EmpirioLabs(callback_manager=CallbackManager([counter]), **where)
+    answer = getattr(llm, way)("Hello" if "complete" in way else QUESTION)
+    if "stream" in way:
+        *_, answer = answer
+    billed = sandbox.ledger[-1]
+    assert (counter.prompt_llm_token_count, counter.completion_llm_token_count) == (
+        billed.prompt_tokens,
+        billed.completion_tokens,
+    )
+    assert answer.additional_kwargs["reasoning_tokens"] == billed.reasoning_tokens > 0
+    if "chat" in way:
+        assert answer.message.blocks[0].num_tokens == billed.reasoning_tokens
+
+
+def test_settings_win_where_they_should(llm: EmpirioLabs, where: dict[str, Any], sandbox: Sandbox) -> None:
+    llm = EmpirioLabs(max_tokens=100, additional_kwargs={"temperature": 0.9}, extra_body={"a": 1}, **where)
+    llm.chat(QUESTION, max_tokens=50, temperature=0.0, extra_body={"b": 2})
+    sent = sandbox.requests[-1].body
+    assert (sent["max_tokens"], sent["temperature"], sent["a"], sent["b"]) == (50, 0.0, 1, 2)
+    with pytest.raises(SettingsError, match="n=2"):
+        llm.chat(QUESTION, n=2)
+    with pytest.raises(SettingsError, match="tool_choice='get_wether'"):
+        llm.chat_with_tools(TOOLS, "Hello", tool_choice="get_wether")
+
+
+def test_errors_come_before_a_stream_is_read(llm: EmpirioLabs) -> None:
+    with pytest.raises(SettingsError, match="temperature"):
+        llm.stream_chat(QUESTION, temperature=3)
+    with pytest.raises(SettingsError, match="no messages"):
+        llm.chat([])
+
+
+URL = "https://field-notes.example/today"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"annotations": [{"type": "url_citation", "url_citation": {"url": URL, "start_index": 2}}]},
+        {"citations": [URL]},
+        {},
+    ],
+)
+def test_citations(llm: EmpirioLabs, sandbox: Sandbox, stream: bool, extra: dict[str, Any]) -> None:
+    text = "Blue." if extra else f"Blue.\n\n### Sources\n- {URL}."
+    sandbox.script(Answer(text, extra=extra), Answer(text, extra=extra))
+    response = list(llm.stream_chat(QUESTION))[-1] if stream else llm.chat(QUESTION)
+    assert isinstance(response, EmpirioLabsChatResponse)
+    assert [citation.source for citation in response.citations] == [URL]
+    assert response.message.content == text
+    assert to_wire([response.message])[0]["content"] == text
+    completion: Any = list(llm.stream_complete("Hello"))[-1] if stream else llm.complete("Hello")
+    assert [citation.source for citation in completion.citations] == [URL]
+
+
+def test_a_system_prompt_is_applied_to_structured_output(where: dict[str, Any], sandbox: Sandbox) -> None:
+    llm = EmpirioLabs(system_prompt="Be exact.", **where)
+    prompt = PromptTemplate("Ada is 36")
+    llm.structured_predict(Person, prompt)
+    asyncio.run(llm.astructured_predict(Person, prompt))
+    list(llm.stream_structured_predict(Person, prompt))
+    for request in sandbox.requests:
+        assert request.body["messages"][0] == {"role": "system", "content": "Be exact."}
+        assert request.body["tool_choice"] == "required"
+        assert request.body["enable_thinking"] is False
+
+
+def test_the_program_mode_is_honoured(where: dict[str, Any], sandbox: Sandbox) -> None:
+    llm = EmpirioLabs(pydantic_program_mode=PydanticProgramMode.LLM, **where)
+    answer = Answer(json.dumps({"name": "Ada", "age": 36}))
+    sandbox.script(answer, answer)
+    assert llm.structured_predict(Person, PromptTemplate("Ada")).age == 36
+    assert asyncio.run(llm.astructured_predict(Person, PromptTemplate("Ada"))).age == 36
+    assert all("tools" not in request.body for request in sandbox.requests)
+
+
+def test_structured_output_that_does_not_fit(llm: EmpirioLabs, sandbox: Sandbox) -> None:
+    sandbox.script(
+        Answer(None, tool_calls=[{"name": "Person", "arguments": {"name": "Ada"}}]), Answer("I would rather not.")
+    )
+    with pytest.raises(ValueError, match="do not make a Person"):
+        llm.structured_predict(Person, PromptTemplate("Ada"))
+    with pytest.raises(ValueError, match="I would rather not"):
+        list(llm.stream_structured_predict(Person, PromptTemplate("Ada")))
+
+
+def test_a_long_structured_stream(llm: EmpirioLabs, sandbox: Sandbox) -> None:
+    """Its cost is measured in benchmarks/; here, that every piece is seen."""
+    arguments = {"name": "word " * 2000, "age": 1}
+    sandbox.script(Answer(None, tool_calls=[{"name": "Person", "arguments": arguments}]))
+    found = list(llm.stream_structured_predict(Person, PromptTemplate("Ada"), llm_kwargs={"max_tokens": 9000}))
+    assert found[-1] == Person(**arguments)  # type: ignore[arg-type]
+    lengths = [len(person.name or "") for person in found]
+    assert len(lengths) > 1500
+    assert lengths == sorted(lengths)
+
+
+def test_logprobs(llm: EmpirioLabs) -> None:
+    for response in (llm.chat(QUESTION, logprobs=True), list(llm.stream_chat(QUESTION, logprobs=True))[-1]):
+        assert response.logprobs is not None
+        assert "".join(options[0].token for options in response.logprobs) == response.message.content
