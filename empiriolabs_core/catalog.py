@@ -5,15 +5,26 @@ request rules in `empiriolabs_core.settings` read cards and nothing else, so a m
 is sent just what the user said.
 
 The built-in cards hold what the gateway's model pages say, read on `READ_ON`. To add a model, add
-an entry to `CARDS`.
+an entry to `CARDS`. `fetch` takes the gateway's own catalogue in their place.
+
+`python -m empiriolabs_core.catalog` prints them.
 """
 
 from __future__ import annotations
 
 import datetime
+import os
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
+
+from empiriolabs_core.errors import InvalidReplyError, excerpt
+from empiriolabs_core.gateway import get, get_async
+
+DEFAULT_API_BASE = "https://api.empiriolabs.ai/v1"
+BASE_VARIABLE = "EMPIRIOLABS_API_BASE"
 
 READ_ON = datetime.date(2026, 11, 21)
 """The day on which the numbers of the built-in cards were read off the model pages."""
@@ -170,3 +181,110 @@ CARDS: dict[str, ModelCard] = {
 def card(model: str) -> ModelCard | None:
     """Return the card of a model id, or `None` for a model that has none."""
     return CARDS.get(model)
+
+
+def fetch(base_url: str | None = None, *, timeout: float = 30.0) -> list[ModelCard]:
+    """Read the gateway's catalogue (`GET /models`, public, no key), and let it replace the cards of this process.
+
+    What a model insists on or refuses is not in the catalogue: it is kept from the built-in card, if there is one.
+
+    Args:
+        base_url: URL of the API. Default: the environment variable `EMPIRIOLABS_API_BASE`, or the public gateway.
+        timeout: seconds.
+
+    Raises:
+        InvalidReplyError: the gateway answered with something else. An entry that cannot be read is no error: it is
+            left out, with a warning that names it.
+        openai.APIError: the gateway cannot be reached, or refuses.
+    """
+    return _adopt(get(_base(base_url), "/models", timeout))
+
+
+async def afetch(base_url: str | None = None, *, timeout: float = 30.0) -> list[ModelCard]:
+    """Do what `fetch` does, asynchronously."""
+    return _adopt(await get_async(_base(base_url), "/models", timeout))
+
+
+def _base(base_url: str | None) -> str:
+    return base_url or os.environ.get(BASE_VARIABLE) or DEFAULT_API_BASE
+
+
+def _adopt(reply: object) -> list[ModelCard]:
+    entries = reply.get("data") if isinstance(reply, Mapping) else None
+    if not isinstance(entries, list):
+        raise InvalidReplyError(f"The gateway's catalogue is no list of models: {excerpt(reply)}.")
+    cards = []
+    for entry in entries:
+        try:
+            cards.append(read_entry(entry))
+        except (TypeError, ValueError, InvalidOperation, AttributeError) as error:
+            name = entry.get("id") if isinstance(entry, Mapping) else None
+            warnings.warn(f"The catalogue's entry {name or excerpt(entry)!r} is left out: {error}", stacklevel=3)
+    CARDS.update({found.id: found for found in cards})
+    return cards
+
+
+def read_entry(entry: Mapping[str, Any]) -> ModelCard:
+    """Return the card of a catalogue entry. Its field names were seen in clients of the gateway, not documented.
+
+    Raises:
+        TypeError, ValueError: the entry is no object, has no id, or a number that is none.
+    """
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), str):
+        raise TypeError("it is no object with an id")
+    known = CARDS.get(entry["id"], ModelCard(id=entry["id"], name=entry["id"]))
+    features = {*(entry.get("features") or ()), *(n for n, on in (entry.get("capabilities") or {}).items() if on)}
+    formats = entry.get("structured_output")
+    return replace(
+        known,
+        name=entry.get("display_name") or entry.get("name") or entry["id"],
+        provider=entry.get("provider"),
+        context_window=_count(entry.get("context_length") or entry.get("context_window")),
+        max_output_tokens=_count(entry.get("max_output_tokens")),
+        input_modalities=tuple(entry.get("input_modalities") or ("text",)),
+        output_modalities=tuple(entry.get("output_modalities") or ("text",)),
+        region=entry.get("served_from"),
+        endpoints=tuple(entry.get("supported_endpoints") or ()),
+        parameters=tuple(_parameter(listed) for listed in entry.get("supported_parameters") or ()),
+        rates=_rates(entry.get("pricing")),
+        thinks=known.thinks or bool(features & {"reasoning", "thinking"}),
+        json_object_only=known.json_object_only if formats is None else formats == "json_object",
+    )
+
+
+def _count(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _parameter(listed: Any) -> Parameter:
+    if isinstance(listed, str):
+        return Parameter(listed)
+    low, high = listed.get("min"), listed.get("max")
+    return Parameter(
+        listed["name"],
+        listed.get("default"),
+        None if low is None else float(low),
+        None if high is None else float(high),
+        tuple(listed.get("options") or ()),
+    )
+
+
+def _rates(pricing: Any) -> Rates | None:
+    """Read prices per token. Of several tiers, the first counts: it is the one of short prompts."""
+    tier = pricing[0] if isinstance(pricing, list) and pricing else pricing
+    if not isinstance(tier, Mapping) or tier.get("prompt") is None or tier.get("completion") is None:
+        return None
+    per_token = {name: tier.get(name) for name in ("prompt", "completion", "input_cache_read")}
+    rates = {name: None if price is None else Decimal(str(price)) * 1_000_000 for name, price in per_token.items()}
+    return Rates(
+        input=rates["prompt"] or Decimal(0),
+        output=rates["completion"] or Decimal(0),
+        cached_input=rates["input_cache_read"],
+        web_search=Decimal(str(tier.get("web_search") or 0)),
+    )
+
+
+if __name__ == "__main__":
+    from empiriolabs_core.catalog_table import main
+
+    main()

@@ -29,6 +29,10 @@ class UnsupportedContentError(SettingsError):
     """A message holds something that cannot be put on the wire. Nothing was sent."""
 
 
+class BudgetExceededError(EmpirioLabsError):
+    """The budget of a `track_cost` block is spent. Nothing was sent."""
+
+
 class InvalidReplyError(EmpirioLabsError, openai.OpenAIError):
     """The gateway answered 200, but not with a chat completion. Worth a retry."""
 

@@ -13,8 +13,8 @@ import json
 import os
 import ssl
 import weakref
-from collections.abc import AsyncGenerator, Generator, Iterator
-from typing import Any, NamedTuple, cast
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, cast
 
 import openai
 
@@ -57,14 +57,25 @@ class Connection(NamedTuple):
         return f"Connection({self.base_url!r})"
 
 
+class Meter(Protocol):
+    """What is asked before a call, and told of it after."""
+
+    def check(self) -> None:
+        """Raise if no call may be sent."""
+
+    def record(self, body: Mapping[str, Any], usage: Mapping[str, Any] | None) -> None:
+        """Take note of a call that has ended, and of the usage that it reported."""
+
+
 class Gateway:
     """The OpenAI client, pointed at one gateway. Clients are made when they are first needed.
 
-    A copy or pickle of a gateway holds no client. Safe to use from many threads and event loops.
+    A copy of a gateway holds no client. Safe to use from many threads and event loops.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, meter: Meter) -> None:
         self.connection = connection
+        self._meter = meter
         self._client: openai.OpenAI | None = None
         self._async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
             weakref.WeakKeyDictionary()
@@ -72,7 +83,7 @@ class Gateway:
 
     def __deepcopy__(self, memo: object) -> Gateway:
         """Return a gateway to the same place that has no client yet."""
-        return Gateway(self.connection)
+        return Gateway(self.connection, self._meter)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Refuse to be pickled: the connection holds the key."""
@@ -109,24 +120,31 @@ class Gateway:
 
     def post(self, path: str, request: Request) -> object:
         """Send a body, return the reply's JSON as it came."""
+        self._meter.check()
         with _typed_errors(self.connection):
             return self.client.post(path, body=request.body, cast_to=object, options=_options(request))
 
     async def apost(self, path: str, request: Request) -> object:
         """Send a body, return the reply's JSON as it came."""
+        self._meter.check()
         with _typed_errors(self.connection):
             return await self.async_client.post(path, body=request.body, cast_to=object, options=_options(request))
 
     def complete(self, request: Request) -> JSON:
         """Return one whole chat completion."""
-        return check_completion(self.post(CHAT, request))
+        reply = check_completion(self.post(CHAT, request))
+        self._meter.record(request.body, reply.get("usage"))
+        return reply
 
     async def acomplete(self, request: Request) -> JSON:
         """Return one whole chat completion."""
-        return check_completion(await self.apost(CHAT, request))
+        reply = check_completion(await self.apost(CHAT, request))
+        self._meter.record(request.body, reply.get("usage"))
+        return reply
 
     def stream(self, request: Request) -> Generator[JSON, None, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
+        self._meter.check()
         check = StreamCheck()
         with (
             _typed_errors(self.connection),
@@ -145,9 +163,11 @@ class Gateway:
             for chunk in stream:
                 yield check.see(chunk)
         check.end()
+        self._meter.record(request.body, check.usage)
 
     async def astream(self, request: Request) -> AsyncGenerator[JSON, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
+        self._meter.check()
         check = StreamCheck()
         with _typed_errors(self.connection):
             async with await self.async_client.post(
@@ -164,6 +184,7 @@ class Gateway:
                 async for chunk in stream:
                     yield check.see(chunk)
         check.end()
+        self._meter.record(request.body, check.usage)
 
     def close(self) -> None:
         """Close the synchronous client's connections."""
@@ -176,6 +197,27 @@ class Gateway:
         client = self._async_clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.close()
+
+
+def get(base_url: str, path: str, timeout: float) -> object:
+    """Return the JSON of a public route. No key is sent."""
+    connection = _public(base_url, timeout)
+    with _typed_errors(connection), openai.DefaultHttpxClient(verify=_tls_context()) as http_client:
+        client = _isolate(openai.OpenAI(**_client_arguments(connection), http_client=http_client), connection)
+        return client.get(path, cast_to=object, options={"headers": {"Authorization": openai.Omit()}})
+
+
+async def get_async(base_url: str, path: str, timeout: float) -> object:
+    """Return the JSON of a public route. No key is sent."""
+    connection = _public(base_url, timeout)
+    with _typed_errors(connection):
+        async with openai.DefaultAsyncHttpxClient(verify=_tls_context()) as http_client:
+            client = _isolate(openai.AsyncOpenAI(**_client_arguments(connection), http_client=http_client), connection)
+            return await client.get(path, cast_to=object, options={"headers": {"Authorization": openai.Omit()}})
+
+
+def _public(base_url: str, timeout: float) -> Connection:
+    return Connection(base_url, "none", timeout, 2, (), None, None)
 
 
 def _client_arguments(connection: Connection) -> JSON:

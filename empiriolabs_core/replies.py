@@ -89,9 +89,13 @@ def check_error(reply: JSON) -> None:
 
 
 class StreamCheck:
-    """Watches a stream, so that one that broke off is never taken for a whole answer."""
+    """Watches a stream, so that one that broke off is never taken for a whole answer.
+
+    `usage` is what the stream reported last, if anything.
+    """
 
     def __init__(self) -> None:
+        self.usage: JSON | None = None
         self._unfinished: set[int] = set()
         self._seen = False
 
@@ -106,6 +110,8 @@ class StreamCheck:
             raise InvalidReplyError(f"The stream held something that is no JSON object: {excerpt(chunk)}.")
         if "error" in chunk:
             check_error(chunk)
+        if chunk.get("usage"):
+            self.usage = chunk["usage"]
         for choice in chunk.get("choices") or ():
             if not isinstance(choice, dict):
                 raise InvalidReplyError(f"The stream held a choice that is no JSON object: {excerpt(choice)}.")

@@ -37,17 +37,17 @@ from pydantic import (
     model_validator,
 )
 
-from empiriolabs_core.catalog import ModelCard, card
+from empiriolabs_core import catalog
+from empiriolabs_core.catalog import BASE_VARIABLE, DEFAULT_API_BASE, ModelCard, Parameter, card
+from empiriolabs_core.costs import ContextMeter
 from empiriolabs_core.errors import MissingKeyError, SettingsError, UnsupportedContentError, excerpt
 from empiriolabs_core.gateway import Connection, Gateway, Request
 from empiriolabs_core.replies import JSON
 
 DEFAULT_MODEL = "deepseek-v4-flash"
-DEFAULT_API_BASE = "https://api.empiriolabs.ai/v1"
 DEFAULT_TIMEOUT = 900.0
 """Seconds: the gateway's own limit for one request is 15 minutes."""
 KEY_VARIABLE = "EMPIRIOLABS_API_KEY"
-BASE_VARIABLE = "EMPIRIOLABS_API_BASE"
 
 ReasoningEffort = Literal["none", "low", "medium", "high", "max"]
 SendBackReasoning = Literal["tool_calls", "always", "never"]
@@ -60,6 +60,8 @@ _HIDDEN = ("api_key", "default_headers", "extra_headers", "extra_body", "model_k
 
 _MODALITIES = {"image_url": "image", "input_audio": "audio", "video_url": "video", "file": "file"}
 """What a content part that is no text holds."""
+
+_METER = ContextMeter()
 
 _Self = TypeVar("_Self", bound="RequestFields")
 _Bool = Annotated[bool, Field(strict=True)]
@@ -159,12 +161,22 @@ class RequestFields(BaseModel):
 
     @model_validator(mode="after")
     def _within_card(self: _Self) -> _Self:
-        known = card(self.model)
-        limit = known.max_output_tokens if known else None
-        for name in ("max_tokens", "thinking_budget"):
-            value = getattr(self, name)
-            if limit is not None and value is not None and value > limit:
-                raise ValueError(f"{name}={value} is more than {self.model} can do: its limit is {limit} tokens.")
+        for parameter in _limits(card(self.model)):
+            value = getattr(self, parameter.name, None)
+            if value is None:
+                continue
+            low, high = parameter.minimum, parameter.maximum
+            if isinstance(value, int | float) and not (low is None or value >= low):
+                raise ValueError(
+                    f"{parameter.name}={value} is less than {self.model} can do: it takes {low:g} or more."
+                )
+            if isinstance(value, int | float) and not (high is None or value <= high):
+                raise ValueError(
+                    f"{parameter.name}={value} is more than {self.model} can do: its limit is {high:.10g}."
+                )
+            if parameter.options and value not in parameter.options:
+                taken = ", ".join(parameter.options)
+                raise ValueError(f"{parameter.name}={value!r} is not among what {self.model} takes: {taken}.")
         return self
 
     @property
@@ -295,7 +307,7 @@ class Settings(RequestFields):
         """
         connection = self._connection()
         if self._gateway is None or self._gateway.connection != connection:
-            self._gateway = Gateway(connection)
+            self._gateway = Gateway(connection, _METER)
         return self._gateway
 
     def _connection(self) -> Connection:
@@ -315,6 +327,16 @@ class Settings(RequestFields):
     def card(self) -> ModelCard | None:
         """The model's card, if it has one."""
         return card(self.model)
+
+    @classmethod
+    def list_models(cls, base_url: str | None = None) -> list[ModelCard]:
+        """Read the gateway's catalogue, which needs no key; see `empiriolabs_core.catalog.fetch`."""
+        return catalog.fetch(base_url)
+
+    @classmethod
+    async def alist_models(cls, base_url: str | None = None) -> list[ModelCard]:
+        """Read the gateway's catalogue, which needs no key; see `empiriolabs_core.catalog.fetch`."""
+        return await catalog.afetch(base_url)
 
     def fields(self, call: Mapping[str, Any]) -> RequestFields:
         """Return the request fields with a call's values over the model's, checked like a constructor's.
@@ -366,6 +388,7 @@ class Settings(RequestFields):
             **_search(fields, further),
             **further,
         }
+        _warn_of_doubtful(body, fields, known)
         if stream:
             body["stream"] = True
             if fields.stream_usage:
@@ -573,6 +596,41 @@ def _with_reasoning(
                 message = {**message, "reasoning_content": ""}
         out.append(message)
     return out
+
+
+_ALWAYS_TAKEN = frozenset(
+    {"model", "messages", "tools", "tool_choice", "parallel_tool_calls", "response_format", "stream_options", "user"}
+)
+"""Fields that cards need not list: they are the gateway's, not the model's."""
+
+
+def _limits(known: ModelCard | None) -> list[Parameter]:
+    """Return the parameters of a card; the limit on output stands for the two that it does not list."""
+    if known is None:
+        return []
+    listed = {parameter.name for parameter in known.parameters}
+    implied = [
+        Parameter(n, None, 1, known.max_output_tokens) for n in ("max_tokens", "thinking_budget") if n not in listed
+    ]
+    return [*known.parameters, *implied]
+
+
+def _warn_of_doubtful(body: JSON, fields: RequestFields, known: ModelCard | None) -> None:
+    """Warn, once each, of what is sent although it may not do what the user expects."""
+    budget, limit = body.get("thinking_budget"), body.get("max_tokens")
+    if budget is not None and limit is not None and limit < budget:
+        _warn_once(
+            f"max_tokens={limit} is smaller than thinking_budget={budget}: reasoning may leave nothing for the answer."
+        )
+    if known is not None and known.parameters:
+        listed = {parameter.name for parameter in known.parameters} | _ALWAYS_TAKEN
+        for name in sorted(body.keys() - listed):
+            _warn_once(f"The card of {fields.model} does not list the parameter {name!r}. It is sent all the same.")
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
 
 
 def _said(fields: RequestFields, *names: str) -> str:

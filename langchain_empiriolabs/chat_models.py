@@ -25,9 +25,10 @@ from pydantic import ConfigDict, SecretStr, model_validator
 from typing_extensions import Self
 
 from empiriolabs_core import __version__
+from empiriolabs_core.catalog import DEFAULT_API_BASE
 from empiriolabs_core.errors import SettingsError
 from empiriolabs_core.gateway import Request
-from empiriolabs_core.settings import DEFAULT_API_BASE, DEFAULT_MODEL, RequestFields, Settings
+from empiriolabs_core.settings import DEFAULT_MODEL, RequestFields, Settings
 from langchain_empiriolabs import content_blocks as _registers_the_translator  # noqa: F401
 from langchain_empiriolabs.errors import langchain_errors
 from langchain_empiriolabs.messages import PROVIDER, ChunkConverter, convert_messages, create_chat_result
@@ -139,7 +140,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
     ) -> ChatResult:
         request = self._request(messages, stop, kwargs, stream=False)
         with langchain_errors():
-            return create_chat_result(self.gateway.complete(request))
+            return create_chat_result(self.gateway.complete(request), request.body)
 
     async def _agenerate(
         self,
@@ -150,7 +151,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
     ) -> ChatResult:
         request = self._request(messages, stop, kwargs, stream=False)
         with langchain_errors():
-            return create_chat_result(await self.gateway.acomplete(request))
+            return create_chat_result(await self.gateway.acomplete(request), request.body)
 
     def _stream(
         self,
@@ -160,7 +161,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs, stream=True)
-        converter = ChunkConverter()
+        converter = ChunkConverter(request.body)
         with langchain_errors(), closing(self.gateway.stream(request)) as chunks:
             for wire in chunks:
                 chunk = converter.convert(wire)
@@ -178,7 +179,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         request = self._request(messages, stop, kwargs, stream=True)
-        converter = ChunkConverter()
+        converter = ChunkConverter(request.body)
         with langchain_errors():
             async with aclosing(self.gateway.astream(request)) as chunks:
                 async for wire in chunks:

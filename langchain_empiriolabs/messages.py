@@ -24,6 +24,7 @@ from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.utils.json import parse_partial_json
 
+from empiriolabs_core.costs import cost_of_call
 from empiriolabs_core.errors import UnsupportedContentError, excerpt
 from empiriolabs_core.replies import (
     JSON,
@@ -188,20 +189,30 @@ def _part(block: str | Mapping[str, Any]) -> JSON:
     )
 
 
-def create_chat_result(reply: JSON) -> ChatResult:
-    """Convert a whole chat completion. Usage stands on the first generation, so that it is counted once."""
-    usage = create_usage_metadata(reply.get("usage"))
-    generations = [
-        _create_generation(reply, choice, usage if position == 0 else None)
-        for position, choice in enumerate(reply["choices"])
-    ]
+def create_chat_result(reply: JSON, body: JSON) -> ChatResult:
+    """Convert a whole chat completion. Usage and cost stand on the first generation, so that they count once.
+
+    Args:
+        reply: what the gateway answered.
+        body: what it was asked.
+    """
+    generations = [_create_generation(reply, choice) for choice in reply["choices"]]
+    first = generations[0].message
+    if isinstance(first, AIMessage):
+        first.usage_metadata = create_usage_metadata(reply.get("usage"))
+        first.response_metadata.update(_cost(body, reply.get("usage")))
     return ChatResult(
         generations=generations,
         llm_output={"token_usage": reply.get("usage") or {}, "model_name": reply.get("model")},
     )
 
 
-def _create_generation(reply: JSON, choice: JSON, usage: UsageMetadata | None) -> ChatGeneration:
+def _cost(body: JSON, usage: JSON | None) -> JSON:
+    cost = cost_of_call(body, usage)
+    return {} if cost is None else {"cost_usd": float(cost.total)}
+
+
+def _create_generation(reply: JSON, choice: JSON) -> ChatGeneration:
     wire = choice["message"]
     finish_reason = choice.get("finish_reason")
     warn_if_cut_short(finish_reason, wire.get("content"), wire.get("tool_calls"))
@@ -214,7 +225,6 @@ def _create_generation(reply: JSON, choice: JSON, usage: UsageMetadata | None) -
         additional_kwargs=_kept(read_reasoning(wire), read_citations(sources, wire.get("content") or "")),
         tool_calls=calls,
         invalid_tool_calls=invalid,
-        usage_metadata=usage,
         response_metadata={**_metadata(reply), **_outcome(choice), **_unknown_keys(wire)},
     )
     return ChatGeneration(message=message, generation_info={"finish_reason": finish_reason})
@@ -293,7 +303,8 @@ class ChunkConverter:
     the name of a tool call, metadata, and, in the chunk of `finish`, usage.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, body: JSON) -> None:
+        self._body = body
         self._tool_calls = ToolCalls()
         self._usage: JSON | None = None
         self._metadata: JSON = {}
@@ -342,13 +353,14 @@ class ChunkConverter:
 
     def finish(self) -> ChatGenerationChunk:
         """Return the last chunk: what is told once for the whole message."""
+        cost = _cost(self._body, self._usage)
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content="",
                 additional_kwargs=_kept(None, read_citations(self._sources, "".join(self._text))),
                 tool_call_chunks=self._unparseable(),
                 usage_metadata=create_usage_metadata(self._usage),
-                response_metadata={"model_provider": PROVIDER, **self._metadata, **self._unknown},
+                response_metadata={"model_provider": PROVIDER, **self._metadata, **self._unknown, **cost},
             )
         )
 

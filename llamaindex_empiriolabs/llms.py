@@ -29,7 +29,6 @@ from pydantic import ConfigDict, Field
 
 from empiriolabs_core.errors import SettingsError
 from empiriolabs_core.gateway import Request
-from empiriolabs_core.replies import JSON
 from empiriolabs_core.settings import Settings
 from llamaindex_empiriolabs.messages import (
     StreamedMessage,
@@ -97,46 +96,70 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the answer to a conversation."""
-        return chat_response(self.gateway.complete(self._request(messages, kwargs, stream=False)))
+        return self._chat(self._request(messages, kwargs, stream=False))
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the answer to a conversation."""
-        return chat_response(await self.gateway.acomplete(self._request(messages, kwargs, stream=False)))
+        return await self._achat(self._request(messages, kwargs, stream=False))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Yield the answer to a conversation as it grows."""
-        return _responses(self.gateway.stream(self._request(messages, kwargs, stream=True)))
+        return self._stream_chat(self._request(messages, kwargs, stream=True))
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Return a generator of the answer to a conversation as it grows."""
-        return _aresponses(self.gateway.astream(self._request(messages, kwargs, stream=True)))
+        return self._astream_chat(self._request(messages, kwargs, stream=True))
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Return the answer to a prompt."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=False)
-        return completion_response(chat_response(self.gateway.complete(request)))
+        return completion_response(self._chat(request))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Return the answer to a prompt."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=False)
-        return completion_response(chat_response(await self.gateway.acomplete(request)))
+        return completion_response(await self._achat(request))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Yield the answer to a prompt as it grows."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=True)
-        return (completion_response(response) for response in _responses(self.gateway.stream(request)))
+        return (completion_response(response) for response in self._stream_chat(request))
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Return a generator of the answer to a prompt as it grows."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=True)
-        return (completion_response(response) async for response in _aresponses(self.gateway.astream(request)))
+        return (completion_response(response) async for response in self._astream_chat(request))
+
+    def _chat(self, request: Request) -> ChatResponse:
+        return chat_response(self.gateway.complete(request), request.body)
+
+    async def _achat(self, request: Request) -> ChatResponse:
+        return chat_response(await self.gateway.acomplete(request), request.body)
+
+    def _stream_chat(self, request: Request) -> ChatResponseGen:
+        streamed = StreamedMessage(request.body)
+        with closing(self.gateway.stream(request)) as chunks:
+            for chunk in chunks:
+                response = streamed.add(chunk)
+                if response is not None:
+                    yield response
+        yield streamed.finish()
+
+    async def _astream_chat(self, request: Request) -> ChatResponseAsyncGen:
+        streamed = StreamedMessage(request.body)
+        async with aclosing(self.gateway.astream(request)) as chunks:
+            async for chunk in chunks:
+                response = streamed.add(chunk)
+                if response is not None:
+                    yield response
+        yield streamed.finish()
 
     def _as_messages(self, prompt: str, formatted: bool) -> list[ChatMessage]:
         convert = self.completion_to_prompt
@@ -291,23 +314,3 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
             "chat_history": self._extend_messages(prompt.format_messages(llm=self, **prompt_args)),
             "tool_required": True,
         }
-
-
-def _responses(chunks: Generator[JSON, None, None]) -> ChatResponseGen:
-    streamed = StreamedMessage()
-    with closing(chunks):
-        for chunk in chunks:
-            response = streamed.add(chunk)
-            if response is not None:
-                yield response
-    yield streamed.finish()
-
-
-async def _aresponses(chunks: AsyncGenerator[JSON, None]) -> ChatResponseAsyncGen:
-    streamed = StreamedMessage()
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            response = streamed.add(chunk)
-            if response is not None:
-                yield response
-    yield streamed.finish()

@@ -27,6 +27,7 @@ from llama_index.core.llms.llm import ToolSelection
 from pydantic import Field
 from pydantic_core import from_json
 
+from empiriolabs_core.costs import cost_of_call
 from empiriolabs_core.errors import InvalidReplyError, SettingsError, UnsupportedContentError, excerpt
 from empiriolabs_core.replies import (
     JSON,
@@ -168,8 +169,13 @@ def _citation_block(citation: Citation) -> CitationBlock:
     )
 
 
-def chat_response(reply: JSON) -> EmpirioLabsChatResponse:
-    """Convert a whole chat completion."""
+def chat_response(reply: JSON, body: JSON) -> EmpirioLabsChatResponse:
+    """Convert a whole chat completion.
+
+    Args:
+        reply: what the gateway answered.
+        body: what it was asked.
+    """
     choice = reply["choices"][0]
     wire = choice["message"]
     warn_if_cut_short(choice.get("finish_reason"), wire.get("content"), wire.get("tool_calls"))
@@ -178,7 +184,7 @@ def chat_response(reply: JSON) -> EmpirioLabsChatResponse:
         list(calls.add([{**call, "index": len(calls.calls)}]))
     note_sources(sources, reply)
     note_sources(sources, wire)
-    return _response(wire.get("content"), read_reasoning(wire), calls.calls, sources, raw=reply, delta=None)
+    return _response(wire.get("content"), read_reasoning(wire), calls.calls, sources, body, raw=reply, delta=None)
 
 
 def _response(
@@ -186,6 +192,7 @@ def _response(
     reasoning: str | None,
     calls: Sequence[ToolCall],
     sources: JSON,
+    body: JSON,
     *,
     raw: JSON,
     delta: str | None,
@@ -193,7 +200,7 @@ def _response(
     """Build the response to a whole message, streamed or not."""
     choice = raw["choices"][0]
     blocks = _blocks(text, reasoning, [_finished(call) for call in calls])
-    counts = read_usage(raw.get("usage"))
+    counts, cost = read_usage(raw.get("usage")), cost_of_call(body, raw.get("usage"))
     if counts is not None and isinstance(blocks[0], ThinkingBlock):
         blocks[0].num_tokens = counts.reasoning_tokens
     citations = [_citation_block(citation) for citation in read_citations(sources, text or "")]
@@ -203,7 +210,11 @@ def _response(
         raw=raw,
         delta=delta,
         logprobs=_logprobs(choice.get("logprobs")),
-        additional_kwargs={**_flat_usage(raw.get("usage")), "finish_reason": choice.get("finish_reason")},
+        additional_kwargs={
+            **_flat_usage(raw.get("usage")),
+            **({} if cost is None else {"cost_usd": float(cost.total)}),
+            "finish_reason": choice.get("finish_reason"),
+        },
     )
 
 
@@ -256,7 +267,8 @@ def _logprob(entry: JSON) -> LogProb:
 class StreamedMessage:
     """Puts the chunks of one stream together. Each response holds the message so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, body: JSON) -> None:
+        self._body = body
         self._text = ""
         self._reasoning = ""
         self._calls = ToolCalls()
@@ -310,7 +322,7 @@ class StreamedMessage:
         raw = {**self._last, "choices": [choice]}
         if self._usage:
             raw["usage"] = self._usage
-        return _response(self._text, self._reasoning, self._calls.calls, self._sources, raw=raw, delta="")
+        return _response(self._text, self._reasoning, self._calls.calls, self._sources, self._body, raw=raw, delta="")
 
 
 def completion_response(response: ChatResponse) -> EmpirioLabsCompletionResponse:

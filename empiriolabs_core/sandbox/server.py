@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,7 @@ class Sandbox:
         local_model: let a small language model speak, instead of scripted answers.
         host: address to listen on.
         port: port to listen on; 0 for a free one.
+        catalogue: what `GET /v1/models` lists, in place of the cards of this process.
         delay: seconds between the chunks of a stream.
         rate_limit: requests that are let through before 429 is answered; `None` for no limit.
         credits: requests that are let through before 402 is answered; `None` for no limit.
@@ -89,11 +90,13 @@ class Sandbox:
         rate_limit: int | None = None,
         credits: int | None = None,
         models: Iterable[str] = (),
+        catalogue: Sequence[Any] | None = None,
     ) -> None:
         self.requests: list[Received] = []
         self.ledger: list[LedgerEntry] = []
         self._strict, self._delay, self._rate_limit, self._credits = strict, delay, rate_limit, credits
         self._models = {*CARDS, *models, vectors.EMBEDDING_MODEL, vectors.RERANK_MODEL}
+        self._catalogue = catalogue
         self._address = (host, port)
         self._faults, self._script = deque(faults), deque[Answer]()
         self._cache = PrefixCache()
@@ -170,7 +173,8 @@ class Sandbox:
 
     async def _list_models(self, request: Request) -> Response:
         self._note(request, None)
-        return JSONResponse({"object": "list", "data": [entry(CARDS[model]) for model in CARDS]})
+        listed = [entry(CARDS[model]) for model in CARDS] if self._catalogue is None else list(self._catalogue)
+        return JSONResponse({"object": "list", "data": listed})
 
     async def _get_model(self, request: Request) -> Response:
         self._note(request, None)

@@ -167,7 +167,9 @@ def test_invalid_arguments_survive_the_way_back(llm: ChatEmpirioLabs, sandbox: S
 @pytest.mark.parametrize("arguments", ["[1]", "[]", "3", "0", '"x"', "{"])
 def test_arguments_that_are_no_object_are_invalid(arguments: str) -> None:
     wire = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
-    result = create_chat_result({"choices": [{"message": {"tool_calls": [wire]}, "finish_reason": "tool_calls"}]})
+    result = create_chat_result(
+        {"choices": [{"message": {"tool_calls": [wire]}, "finish_reason": "tool_calls"}]}, {"model": "m"}
+    )
     message = result.generations[0].message
     assert isinstance(message, AIMessage)
     assert not message.tool_calls
@@ -564,8 +566,8 @@ def test_chunks_add_up_to_the_whole(version: Any, answer: Answer) -> None:
     body = {"messages": [{"role": "user", "content": "Hello"}]}
     short, reason = shorten(answer, body)
     turn = Turn("chatcmpl-12345678", 1, "m", (short,), (reason,), usage_of(body, (short,), 0))
-    whole: Any = create_chat_result(completion(turn)).generations[0].message
-    converter = ChunkConverter()
+    whole: Any = create_chat_result(completion(turn), {"model": "deepseek-v4-pro"}).generations[0].message
+    converter = ChunkConverter({"model": "deepseek-v4-pro"})
     converted = [converter.convert(chunk) for chunk in chunks(turn, include_usage=True)]
     pieces: list[Any] = [chunk.message for chunk in [*converted, converter.finish()] if chunk is not None]
     last = AIMessageChunk(content="", chunk_position="last", response_metadata={})

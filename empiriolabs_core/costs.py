@@ -1,0 +1,200 @@
+"""What calls cost, in US dollars: of one call, of all calls in a block, and a budget for them.
+
+```python
+with track_cost(budget_usd="0.50") as costs:
+    llm.invoke("Hello")
+print(costs)
+```
+
+Amounts are exact decimals. They are computed from the rates on the model's card and the token counts that the
+gateway reports; the bill is the gateway's. A model without a card or rates has no known cost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from empiriolabs_core.catalog import card
+from empiriolabs_core.errors import BudgetExceededError
+from empiriolabs_core.replies import Usage, read_usage
+
+_MILLION = Decimal(1_000_000)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The parts of a cost, in US dollars."""
+
+    input: Decimal = Decimal(0)
+    """Prompt tokens that were not read from the cache."""
+    cached_input: Decimal = Decimal(0)
+    """Prompt tokens that were."""
+    output: Decimal = Decimal(0)
+    """Generated tokens, reasoning included."""
+    web_search: Decimal = Decimal(0)
+    """The fee for a web search."""
+
+    @property
+    def total(self) -> Decimal:
+        """The sum."""
+        return self.input + self.cached_input + self.output + self.web_search
+
+
+def cost_of(model: str, usage: Usage, *, web_search: bool = False) -> Cost | None:
+    """Return what a call costs; `None` if the model has no card, or its card no rates."""
+    known = card(model)
+    rates = known.rates if known else None
+    if rates is None:
+        return None
+    cached = min(usage.cached_tokens or 0, usage.input_tokens)
+    cached_rate = rates.input if rates.cached_input is None else rates.cached_input
+    return Cost(
+        input=(usage.input_tokens - cached) * rates.input / _MILLION,
+        cached_input=cached * cached_rate / _MILLION,
+        output=usage.output_tokens * rates.output / _MILLION,
+        web_search=rates.web_search if web_search else Decimal(0),
+    )
+
+
+def cost_of_call(body: Mapping[str, Any], usage: Mapping[str, Any] | None) -> Cost | None:
+    """Return what a request cost, by its body and the `usage` of the reply; `None` if that is not known."""
+    counts = read_usage(usage)
+    if counts is None:
+        return None
+    return cost_of(body["model"], counts, web_search=bool(body.get("web_search_linkup")))
+
+
+@dataclass
+class Totals:
+    """Sums over calls."""
+
+    calls: int = 0
+    calls_of_unknown_cost: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    searches: int = 0
+    usd: Decimal = Decimal(0)
+
+    def add(self, usage: Usage | None, cost: Cost | None, *, search: bool) -> None:
+        """Add one call."""
+        self.calls += 1
+        self.searches += search
+        if cost is None:
+            self.calls_of_unknown_cost += 1
+        else:
+            self.usd += cost.total
+        if usage is not None:
+            self.input_tokens += usage.input_tokens
+            self.cached_tokens += usage.cached_tokens or 0
+            self.output_tokens += usage.output_tokens
+            self.reasoning_tokens += usage.reasoning_tokens or 0
+
+
+@dataclass
+class CostTracker:
+    """What the calls of one `track_cost` block cost. Safe to read while calls are under way.
+
+    Attributes:
+        budget_usd: the amount after which calls are refused; `None` for none.
+        by_model: totals by model id.
+    """
+
+    budget_usd: Decimal | None = None
+    by_model: dict[str, Totals] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def total(self) -> Totals:
+        """Totals over all models."""
+        whole = Totals()
+        with self._lock:
+            for totals in self.by_model.values():
+                for name, amount in vars(totals).items():
+                    setattr(whole, name, getattr(whole, name) + amount)
+        return whole
+
+    @property
+    def total_usd(self) -> Decimal:
+        """US dollars spent."""
+        return self.total.usd
+
+    def add(self, model: str, usage: Usage | None, cost: Cost | None, *, search: bool) -> None:
+        """Add one call."""
+        with self._lock:
+            self.by_model.setdefault(model, Totals()).add(usage, cost, search=search)
+
+    def check(self) -> None:
+        """Raise `BudgetExceededError` if the budget is spent."""
+        if self.budget_usd is not None and self.total_usd >= self.budget_usd:
+            raise BudgetExceededError(
+                f"The budget of ${self.budget_usd} is spent: ${self.total_usd} so far. The call was not sent. "
+                "Raise budget_usd of track_cost to go on."
+            )
+
+    def __str__(self) -> str:
+        """Return a table."""
+        rows: list[tuple[str, ...]] = [("model", "calls", "input", "cached", "output", "searches", "USD")]
+        rows += [_row(model, totals) for model, totals in [*sorted(self.by_model.items()), ("total", self.total)]]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join(
+                [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            )
+            for row in rows
+        )
+
+
+def _row(model: str, totals: Totals) -> tuple[str, ...]:
+    counts = (totals.calls, totals.input_tokens, totals.cached_tokens, totals.output_tokens, totals.searches)
+    note = "" if not totals.calls_of_unknown_cost else f" + {totals.calls_of_unknown_cost} calls of unknown cost"
+    return (model, *(f"{count:,}" for count in counts), f"{totals.usd:.6f}{note}")
+
+
+_trackers: ContextVar[tuple[CostTracker, ...]] = ContextVar("empiriolabs_trackers", default=())
+
+
+@contextlib.contextmanager
+def track_cost(budget_usd: Decimal | str | float | None = None) -> Iterator[CostTracker]:
+    """Sum up what calls within the block cost, in both frameworks, sync and async.
+
+    Blocks may be nested: a call counts in each. The block is found through a context variable, which tasks and
+    both frameworks' own threads inherit; threads that you start yourself need `contextvars.copy_context()`.
+    A stream counts when it has ended. Answers from a framework's cache are no calls and cost nothing.
+
+    Args:
+        budget_usd: once this much is spent, the next call raises `BudgetExceededError` before it is sent. Calls that
+            run at the same time are let through together, so the last of them may overshoot.
+    """
+    budget = None if budget_usd is None else Decimal(str(budget_usd))
+    tracker = CostTracker(budget)
+    token = _trackers.set((*_trackers.get(), tracker))
+    try:
+        yield tracker
+    finally:
+        _trackers.reset(token)
+
+
+class ContextMeter:
+    """Tells the blocks around a call of it. What `Gateway` reports to."""
+
+    def check(self) -> None:
+        """Raise `BudgetExceededError` if the budget of a block around the call is spent."""
+        for tracker in _trackers.get():
+            tracker.check()
+
+    def record(self, body: Mapping[str, Any], usage: Mapping[str, Any] | None) -> None:
+        """Count a call in all the blocks around it."""
+        trackers = _trackers.get()
+        if not trackers:
+            return
+        counts, cost = read_usage(usage), cost_of_call(body, usage)
+        for tracker in trackers:
+            tracker.add(body["model"], counts, cost, search=bool(body.get("web_search_linkup")))
