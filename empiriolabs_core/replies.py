@@ -271,3 +271,76 @@ def _citation(entry: Any) -> Citation | None:
         return None
     cited = inner.get("cited_text") or inner.get("snippet") or inner.get("content")
     return Citation(url, inner.get("title"), cited, inner.get("start_index"), inner.get("end_index"))
+
+
+class Delta(NamedTuple):
+    """What one chunk of a stream adds to the message."""
+
+    text: str
+    reasoning: str
+    tool_calls: list[ToolCallPiece]
+    logprobs: JSON | None
+    finish_reason: str | None
+
+
+_MESSAGE_KEYS = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
+
+
+class StreamedReply:
+    """Reads the chunks of one stream, and keeps what is told once for the whole message.
+
+    Attributes:
+        last: the chunk with the finish_reason.
+        usage: the usage that the stream reported last.
+        texts: the pieces of visible text so far.
+        tool_calls: the calls so far.
+        sources: what `read_citations` reads.
+        unknown: keys of deltas that this package does not know.
+    """
+
+    def __init__(self) -> None:
+        self.last: JSON = {"choices": [{}]}
+        self.usage: JSON | None = None
+        self.texts: list[str] = []
+        self.tool_calls = ToolCalls()
+        self.sources: JSON = {}
+        self.unknown: JSON = {}
+
+    def read(self, chunk: JSON) -> Delta | None:
+        """Take one chunk; `None` where it adds nothing to the message."""
+        if chunk.get("usage"):
+            self.usage = chunk["usage"]
+        if not SOURCE_KEYS.isdisjoint(chunk):
+            note_sources(self.sources, chunk)
+        choices = chunk.get("choices")
+        if not choices:
+            return None
+        choice = choices[0]
+        delta, finish_reason = choice.get("delta") or {}, choice.get("finish_reason")
+        if finish_reason:
+            self.last = chunk
+        if not _MESSAGE_KEYS.issuperset(delta):
+            note_sources(self.sources, delta)
+            self.unknown.update(unknown_keys(delta))
+        text, reasoning, calls = delta.get("content") or "", read_reasoning(delta) or "", delta.get("tool_calls")
+        pieces = list(self.tool_calls.add(calls)) if calls else []
+        logprobs = choice.get("logprobs")
+        if text:
+            self.texts.append(text)
+        elif not (reasoning or pieces or logprobs or finish_reason):
+            return None
+        return Delta(text, reasoning, pieces, logprobs, finish_reason)
+
+    @property
+    def text(self) -> str:
+        """The visible text so far."""
+        return "".join(self.texts)
+
+    def finish(self) -> None:
+        """Warn if the answer is empty since the reasoning took all of `max_tokens`."""
+        warn_if_cut_short(self.last["choices"][0].get("finish_reason"), self.texts, self.tool_calls.calls)
+
+
+def unknown_keys(message: Mapping[str, Any]) -> JSON:
+    """Return what a message or delta holds besides the keys that this package reads."""
+    return {name: value for name, value in message.items() if name not in _MESSAGE_KEYS and value is not None}

@@ -28,14 +28,15 @@ from empiriolabs_core.costs import cost_of_call
 from empiriolabs_core.errors import UnsupportedContentError, excerpt
 from empiriolabs_core.replies import (
     JSON,
-    SOURCE_KEYS,
     Citation,
-    ToolCalls,
+    StreamedReply,
+    ToolCall,
     note_sources,
     read_arguments,
     read_citations,
     read_reasoning,
     read_usage,
+    unknown_keys,
     warn_if_cut_short,
 )
 
@@ -62,8 +63,6 @@ _NOT_SENT = frozenset(
 )
 """Blocks of an assistant turn that the wire has no content part for. Tool calls and reasoning have fields
 of their own; another provider's signed thinking means nothing to this one."""
-
-_STANDARD_KEYS = frozenset(["role", "content", "reasoning_content", "reasoning", "tool_calls"])
 
 
 def convert_messages(messages: Iterable[BaseMessage]) -> list[JSON]:
@@ -225,7 +224,7 @@ def _create_generation(reply: JSON, choice: JSON) -> ChatGeneration:
         additional_kwargs=_kept(read_reasoning(wire), read_citations(sources, wire.get("content") or "")),
         tool_calls=calls,
         invalid_tool_calls=invalid,
-        response_metadata={**_metadata(reply), **_outcome(choice), **_unknown_keys(wire)},
+        response_metadata={**_metadata(reply), **_outcome(choice), **unknown_keys(wire)},
     )
     return ChatGeneration(message=message, generation_info={"finish_reason": finish_reason})
 
@@ -280,10 +279,6 @@ def _outcome(choice: JSON) -> JSON:
     return {name: choice[name] for name in ("finish_reason", "logprobs") if choice.get(name) is not None}
 
 
-def _unknown_keys(wire: JSON) -> JSON:
-    return {name: value for name, value in wire.items() if name not in _STANDARD_KEYS and value is not None}
-
-
 def _mismatch(arguments: str) -> str:
     """Return the brackets after which LangChain cannot mend the arguments."""
     for brackets in ("]", "}", '"]', '"}'):
@@ -300,84 +295,58 @@ class ChunkConverter:
     """Converts the chunks of one stream, in order.
 
     LangChain merges chunks by adding them up, so whatever is not a piece of something is emitted once:
-    the name of a tool call, metadata, and, in the chunk of `finish`, usage.
+    the name of a tool call, and, in the chunk of `finish`, metadata and usage.
     """
 
     def __init__(self, body: JSON) -> None:
         self._body = body
-        self._tool_calls = ToolCalls()
-        self._usage: JSON | None = None
-        self._metadata: JSON = {}
-        self._unknown: JSON = {}
-        self._sources: JSON = {}
-        self._text: list[str] = []
+        self._reply = StreamedReply()
 
     def convert(self, chunk: JSON) -> ChatGenerationChunk | None:
         """Convert one chunk; `None` where it holds nothing that LangChain has a place for."""
-        if chunk.get("usage"):
-            self._usage = chunk["usage"]
-        choices = chunk.get("choices")
-        if not choices:
+        delta = self._reply.read(chunk)
+        if delta is None:
             return None
-        choice = choices[0]
-        delta = choice.get("delta") or {}
-        finish_reason = choice.get("finish_reason")
-        if finish_reason or not self._metadata:
-            self._metadata.update(_metadata(chunk))
-        content = delta.get("content") or ""
-        reasoning = read_reasoning(delta)
-        pieces = self._pieces(delta["tool_calls"]) if delta.get("tool_calls") else []
         metadata: JSON = {"model_provider": PROVIDER}
-        if choice.get("logprobs") is not None:
-            metadata["logprobs"] = choice["logprobs"]
-        if not SOURCE_KEYS.isdisjoint(chunk):
-            note_sources(self._sources, chunk)
-        if not _STANDARD_KEYS.issuperset(delta):
-            note_sources(self._sources, delta)
-            self._unknown.update(_unknown_keys(delta))
-        if finish_reason:
-            metadata["finish_reason"] = finish_reason
-            warn_if_cut_short(finish_reason, self._text or content, self._tool_calls.calls)
-        elif not content and not reasoning and not pieces and len(metadata) == 1:
-            return None
-        if content:
-            self._text.append(content)
-        return ChatGenerationChunk(
-            message=AIMessageChunk(
-                content=content,
-                additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
-                tool_call_chunks=pieces,
-                response_metadata=metadata,
-            )
-        )
+        # Each field that is set costs time, and there are thousands of chunks: only what is there is set.
+        fields: JSON = {"content": delta.text, "response_metadata": metadata}
+        if delta.reasoning:
+            fields["additional_kwargs"] = {"reasoning_content": delta.reasoning}
+        if delta.tool_calls:
+            fields["tool_call_chunks"] = [
+                tool_call_chunk(name=piece.name, args=piece.arguments, id=piece.id, index=piece.call.position)
+                for piece in delta.tool_calls
+            ]
+        if delta.logprobs is not None:
+            metadata["logprobs"] = delta.logprobs
+        if delta.finish_reason:
+            metadata["finish_reason"] = delta.finish_reason
+        return ChatGenerationChunk(message=AIMessageChunk(**fields))
 
     def finish(self) -> ChatGenerationChunk:
         """Return the last chunk: what is told once for the whole message."""
-        cost = _cost(self._body, self._usage)
+        reply = self._reply
+        reply.finish()
+        told = {**_metadata(reply.last), **reply.unknown, **_cost(self._body, reply.usage)}
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content="",
-                additional_kwargs=_kept(None, read_citations(self._sources, "".join(self._text))),
-                tool_call_chunks=self._unparseable(),
-                usage_metadata=create_usage_metadata(self._usage),
-                response_metadata={"model_provider": PROVIDER, **self._metadata, **self._unknown, **cost},
+                additional_kwargs=_kept(None, read_citations(reply.sources, reply.text)),
+                tool_call_chunks=_unparseable(reply.tool_calls.calls),
+                usage_metadata=create_usage_metadata(reply.usage),
+                response_metadata=told,
             )
         )
 
-    def _unparseable(self) -> list[ToolCallChunk]:
-        """Return pieces that keep arguments that were cut off from being taken for whole ones.
 
-        LangChain closes the brackets of streamed arguments by itself, so a tool would run with what is left of
-        them. A bracket that matches none makes the call an invalid one, as it is when it is not streamed.
-        """
-        return [
-            tool_call_chunk(args=_mismatch(call.arguments), index=call.position)
-            for call in self._tool_calls.calls
-            if read_arguments(call.arguments) is None
-        ]
+def _unparseable(calls: list[ToolCall]) -> list[ToolCallChunk]:
+    """Return pieces that keep arguments that were cut off from being taken for whole ones.
 
-    def _pieces(self, deltas: list[JSON]) -> list[ToolCallChunk]:
-        return [
-            tool_call_chunk(name=piece.name, args=piece.arguments, id=piece.id, index=piece.call.position)
-            for piece in self._tool_calls.add(deltas)
-        ]
+    LangChain closes the brackets of streamed arguments by itself, so a tool would run with what is left of
+    them. A bracket that matches none makes the call an invalid one, as it is when it is not streamed.
+    """
+    return [
+        tool_call_chunk(args=_mismatch(call.arguments), index=call.position)
+        for call in calls
+        if read_arguments(call.arguments) is None
+    ]

@@ -31,8 +31,8 @@ from empiriolabs_core.costs import cost_of_call
 from empiriolabs_core.errors import InvalidReplyError, SettingsError, UnsupportedContentError, excerpt
 from empiriolabs_core.replies import (
     JSON,
-    SOURCE_KEYS,
     Citation,
+    StreamedReply,
     ToolCall,
     ToolCalls,
     note_sources,
@@ -199,7 +199,8 @@ def _response(
 ) -> EmpirioLabsChatResponse:
     """Build the response to a whole message, streamed or not."""
     choice = raw["choices"][0]
-    blocks = _blocks(text, reasoning, [_finished(call) for call in calls])
+    thought = [ThinkingBlock(content=reasoning)] if reasoning else []
+    blocks = _blocks(text, thought, [_finished(call) for call in calls])
     counts, cost = read_usage(raw.get("usage")), cost_of_call(body, raw.get("usage"))
     if counts is not None and isinstance(blocks[0], ThinkingBlock):
         blocks[0].num_tokens = counts.reasoning_tokens
@@ -218,12 +219,11 @@ def _response(
     )
 
 
-def _blocks(text: str | None, reasoning: str | None, calls: list[ToolCallBlock]) -> list[Any]:
+def _blocks(text: str | None, thought: list[ThinkingBlock], calls: list[ToolCallBlock]) -> list[Any]:
     """Return the blocks of an assistant message: at most one text block, and none on a pure tool turn."""
-    blocks: list[Any] = [ThinkingBlock(content=reasoning)] if reasoning else []
     if text or not calls:
-        blocks.append(TextBlock(text=text or ""))
-    return blocks + calls
+        return [*thought, TextBlock(text=text or ""), *calls]
+    return [*thought, *calls]
 
 
 def _assistant(blocks: list[Any], calls: Sequence[ToolCall]) -> ChatMessage:
@@ -269,60 +269,48 @@ class StreamedMessage:
 
     def __init__(self, body: JSON) -> None:
         self._body = body
+        self._reply = StreamedReply()
         self._text = ""
         self._reasoning = ""
-        self._calls = ToolCalls()
-        self._last: JSON = {"choices": [{}]}
-        self._usage: JSON | None = None
-        self._sources: JSON = {}
+        self._thought: list[ThinkingBlock] = []
         self._logprobs: list[Any] = []
 
     def add(self, chunk: JSON) -> ChatResponse | None:
         """Take one chunk; `None` where it adds nothing to the message."""
-        if chunk.get("usage"):
-            self._usage = chunk["usage"]
-        choices = chunk.get("choices")
-        if not choices:
+        delta = self._reply.read(chunk)
+        if delta is None:
             return None
-        choice = choices[0]
-        if choice.get("finish_reason"):
-            self._last = chunk
-        if choice.get("logprobs"):
-            self._logprobs += choice["logprobs"].get("content") or []
-        delta = choice.get("delta") or {}
-        if not SOURCE_KEYS.isdisjoint(chunk):
-            note_sources(self._sources, chunk)
-        if not SOURCE_KEYS.isdisjoint(delta):
-            note_sources(self._sources, delta)
-        text = delta.get("content") or ""
-        reasoning = read_reasoning(delta)
-        if delta.get("tool_calls"):
-            list(self._calls.add(delta["tool_calls"]))
-        elif not text and not reasoning:
+        if delta.logprobs is not None:
+            self._logprobs += delta.logprobs.get("content") or []
+        if not (delta.text or delta.reasoning or delta.tool_calls):
             return None
-        self._text += text
-        self._reasoning += reasoning or ""
-        calls = [
-            ToolCallBlock(tool_call_id=call.id, tool_name=call.name or "", tool_kwargs=call.arguments)
-            for call in self._calls.calls
+        self._text += delta.text
+        if delta.reasoning:
+            self._reasoning += delta.reasoning
+            self._thought = [ThinkingBlock(content=self._reasoning)]
+        calls = self._reply.tool_calls.calls
+        blocks = [
+            ToolCallBlock(tool_call_id=call.id, tool_name=call.name or "", tool_kwargs=call.arguments) for call in calls
         ]
         return ChatResponse(
-            message=_assistant(_blocks(self._text, self._reasoning, calls), self._calls.calls),
+            message=_assistant(_blocks(self._text, self._thought, blocks), calls),
             raw=chunk,
-            delta=text,
-            additional_kwargs={"thinking_delta": reasoning} if reasoning else {},
+            delta=delta.text,
+            additional_kwargs={"thinking_delta": delta.reasoning} if delta.reasoning else {},
         )
 
     def finish(self) -> EmpirioLabsChatResponse:
         """Return the last response: the whole message, with usage and what else is told once."""
-        choice = self._last["choices"][0]
-        warn_if_cut_short(choice.get("finish_reason"), self._text, self._calls.calls)
+        reply = self._reply
+        reply.finish()
+        (choice, *_) = reply.last["choices"]
         if self._logprobs:
             choice = {**choice, "logprobs": {"content": self._logprobs}}
-        raw = {**self._last, "choices": [choice]}
-        if self._usage:
-            raw["usage"] = self._usage
-        return _response(self._text, self._reasoning, self._calls.calls, self._sources, self._body, raw=raw, delta="")
+        raw = {**reply.last, "choices": [choice]}
+        if reply.usage:
+            raw["usage"] = reply.usage
+        calls = reply.tool_calls.calls
+        return _response(self._text, self._reasoning, calls, reply.sources, self._body, raw=raw, delta="")
 
 
 def completion_response(response: ChatResponse) -> EmpirioLabsCompletionResponse:

@@ -149,7 +149,7 @@ def test_a_budget_stops_a_langchain_agent(sandbox: Sandbox, where: dict[str, Any
     assert one_less < Decimal("0.00005")
 
 
-@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_a_budget_stops_a_llamaindex_agent(sandbox: Sandbox, where: dict[str, Any]) -> None:
     _for_ever(sandbox)
     agent = FunctionAgent(llm=EmpirioLabs(**where), tools=[get_weather.func])

