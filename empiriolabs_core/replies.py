@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from empiriolabs_core.errors import IncompleteStreamError, InvalidReplyError, ReportedError, excerpt
+from empiriolabs_core.errors import IncompleteStreamError, InvalidReplyError, ReportedError, excerpt, readable
 
 JSON = dict[str, Any]
 
@@ -33,19 +33,23 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
 
     Cached tokens are read where OpenAI and where DeepSeek put them.
     """
-    if not usage:
+    if not usage or not isinstance(usage, Mapping):
         return None
-    prompt_details = usage.get("prompt_tokens_details") or {}
-    completion_details = usage.get("completion_tokens_details") or {}
-    cached = prompt_details.get("cached_tokens")
-    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
+    prompt, completion = _count(usage, "prompt_tokens") or 0, _count(usage, "completion_tokens") or 0
     return Usage(
         input_tokens=prompt,
         output_tokens=completion,
-        total_tokens=usage.get("total_tokens") or prompt + completion,
-        cached_tokens=usage.get("prompt_cache_hit_tokens") if cached is None else cached,
-        reasoning_tokens=completion_details.get("reasoning_tokens"),
+        total_tokens=_count(usage, "total_tokens") or prompt + completion,
+        cached_tokens=_count(usage, "prompt_cache_hit_tokens") if cached is None else cached,
+        reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
     )
+
+
+def _count(counts: object, name: str) -> int | None:
+    """Return a count, or `None` for one that is missing or no whole number."""
+    value = counts.get(name) if isinstance(counts, Mapping) else None
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def read_reasoning(message: Mapping[str, Any]) -> str | None:
@@ -99,6 +103,7 @@ class StreamCheck:
         self._unfinished: set[int] = set()
         self._seen = False
 
+    @readable
     def see(self, chunk: object) -> JSON:
         """Return a chunk if it is one; note which choices have begun and which have finished.
 

@@ -25,7 +25,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.utils.json import parse_partial_json
 
 from empiriolabs_core.costs import cost_of_call
-from empiriolabs_core.errors import UnsupportedContentError, excerpt
+from empiriolabs_core.errors import UnsupportedContentError, excerpt, readable
 from empiriolabs_core.replies import (
     JSON,
     Citation,
@@ -188,6 +188,7 @@ def _part(block: str | Mapping[str, Any]) -> JSON:
     )
 
 
+@readable
 def create_chat_result(reply: JSON, body: JSON) -> ChatResult:
     """Convert a whole chat completion. Usage and cost stand on the first generation, so that they count once.
 
@@ -302,6 +303,7 @@ class ChunkConverter:
         self._body = body
         self._reply = StreamedReply()
 
+    @readable
     def convert(self, chunk: JSON) -> ChatGenerationChunk | None:
         """Convert one chunk; `None` where it holds nothing that LangChain has a place for."""
         delta = self._reply.read(chunk)
@@ -323,6 +325,7 @@ class ChunkConverter:
             metadata["finish_reason"] = delta.finish_reason
         return ChatGenerationChunk(message=AIMessageChunk(**fields))
 
+    @readable
     def finish(self) -> ChatGenerationChunk:
         """Return the last chunk: what is told once for the whole message."""
         reply = self._reply

@@ -28,7 +28,7 @@ from pydantic import Field
 from pydantic_core import from_json
 
 from empiriolabs_core.costs import cost_of_call
-from empiriolabs_core.errors import InvalidReplyError, SettingsError, UnsupportedContentError, excerpt
+from empiriolabs_core.errors import InvalidReplyError, SettingsError, UnsupportedContentError, excerpt, readable
 from empiriolabs_core.replies import (
     JSON,
     Citation,
@@ -169,6 +169,7 @@ def _citation_block(citation: Citation) -> CitationBlock:
     )
 
 
+@readable
 def chat_response(reply: JSON, body: JSON) -> EmpirioLabsChatResponse:
     """Convert a whole chat completion.
 
@@ -275,6 +276,7 @@ class StreamedMessage:
         self._thought: list[ThinkingBlock] = []
         self._logprobs: list[Any] = []
 
+    @readable
     def add(self, chunk: JSON) -> ChatResponse | None:
         """Take one chunk; `None` where it adds nothing to the message."""
         delta = self._reply.read(chunk)
@@ -299,6 +301,7 @@ class StreamedMessage:
             additional_kwargs={"thinking_delta": delta.reasoning} if delta.reasoning else {},
         )
 
+    @readable
     def finish(self) -> EmpirioLabsChatResponse:
         """Return the last response: the whole message, with usage and what else is told once."""
         reply = self._reply

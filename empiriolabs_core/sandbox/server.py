@@ -240,8 +240,8 @@ class Sandbox:
         turn = await self._turn(body, known, scripted)
         if body.get("stream"):
             return respond(fault, request, self._stream(body, turn, scripted), STREAM_TYPE)
-        self._bill(body, turn.usage)
-        return respond(fault, request, _quarters(completion(turn)), JSON_TYPE)
+        pieces = _quarters(completion(turn), lambda: self._bill(body, turn.usage))
+        return respond(fault, request, pieces, JSON_TYPE)
 
     async def _turn(self, body: JSON, known: ModelCard | None, scripted: Answer | None) -> Turn:
         thinking = rules.is_thinking(body, known)
@@ -293,9 +293,8 @@ class Sandbox:
             if not isinstance(body, dict):
                 raise Refusal(400, "invalid_parameter_error", "The body must be a JSON object.")
             found = reply(body)
-            tokens = found["usage"]["total_tokens"]
-            self.ledger.append(LedgerEntry(request.url.path, body["model"], tokens))
-            return respond(fault, request, _quarters(found), JSON_TYPE)
+            line = LedgerEntry(request.url.path, body["model"], found["usage"]["total_tokens"])
+            return respond(fault, request, _quarters(found, lambda: self.ledger.append(line)), JSON_TYPE)
 
         return answer
 
@@ -315,11 +314,13 @@ class Sandbox:
         )
 
 
-async def _quarters(reply: JSON) -> AsyncIterator[bytes]:
-    """Yield a body in four pieces, so that a fault can lie between them."""
+async def _quarters(reply: JSON, bill: Callable[[], None]) -> AsyncIterator[bytes]:
+    """Yield a body in four pieces, so that a fault can lie between them; bill it when the last is due."""
     raw = json.dumps(reply, ensure_ascii=False).encode()
     bounds = [len(raw) * quarter // 4 for quarter in range(5)]
     for start, end in itertools.pairwise(bounds):
+        if end == len(raw):
+            bill()
         yield raw[start:end]
 
 

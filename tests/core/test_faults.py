@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -38,6 +39,8 @@ class Row:
     stream: Any
     max_retries: int = 0
     timeout: float = 5.0
+    address: str = ""
+    """Where to connect, if not to the sandbox. `{port}` is the sandbox's."""
 
     def __str__(self) -> str:
         return self.name
@@ -59,6 +62,9 @@ def _retry(name: str, **headers: str) -> Row:
 
 DROPPED, REPLY, CUT = core.ConnectionDroppedError, core.InvalidReplyError, core.IncompleteStreamError
 ROWS = [
+    Row("connection refused", (), DROPPED, DROPPED, address="http://127.0.0.1:9/v1"),
+    Row("no such host", (), DROPPED, DROPPED, address="http://gateway.invalid/v1"),
+    Row("TLS failure", (), DROPPED, DROPPED, address="https://127.0.0.1:{port}/v1"),
     _row("no answer in time", Fault("timeout", seconds=3), openai.APITimeoutError, timeout=0.3),
     _row("stall in mid-answer", Fault("idle", after=3, seconds=3), openai.APITimeoutError, timeout=0.3),
     _row("reset before the headers", Fault("reset"), DROPPED),
@@ -109,7 +115,7 @@ def outcome(sandbox: Sandbox, row: Row, driver: str, stream: bool) -> Any:
     sandbox.reset()
     sandbox.fail(*row.faults)
     where = {
-        "base_url": sandbox.base_url,
+        "base_url": row.address.format(port=urlsplit(sandbox.base_url).port) or sandbox.base_url,
         "api_key": sandbox.api_key,
         "max_retries": row.max_retries,
         "timeout": row.timeout,

@@ -15,12 +15,15 @@ from typing import Any
 
 import openai
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.load import dumpd
 
 from empiriolabs_core.errors import ConnectionDroppedError, InvalidReplyError
 from empiriolabs_core.gateway import CHAT, Gateway, Request
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from empiriolabs_core.settings import Settings
 from langchain_empiriolabs import ChatEmpirioLabs
+from llamaindex_empiriolabs import EmpirioLabs
 from tests.drivers import DRIVERS, Case
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -50,6 +53,56 @@ async def test_the_four_ways(settings: Settings) -> None:
     assert all(type(chunk) is dict for chunk in chunks)
     assert len(await collect(gateway, ask(settings, stream=True))) == len(chunks)
     assert chunks[-1]["usage"]["total_tokens"] == whole["usage"]["total_tokens"]
+
+
+KINDS = ["status", "reset", "cut", "html", "error_body", "error_event", "half_json", "bad_utf8", "timeout", "choices"]
+
+
+class Traces(BaseCallbackHandler):
+    """Keeps all that a tracer is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def on_chat_model_start(self, *arguments: Any, **more: Any) -> None:
+        self.told.append(f"{arguments} {more}")
+
+    def on_llm_error(self, error: BaseException, **more: Any) -> None:
+        self.told.append(f"{error!r} {more}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_canary_key_is_told_to_the_gateway_alone(
+    kind: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The key of every driver, under every fault: in no log, traceback, trace, repr or dump."""
+    monkeypatch.setattr("empiriolabs_core.sandbox.server.API_KEY", CANARY)
+    caplog.set_level(logging.DEBUG)
+    where: dict[str, Any] = {"base_url": sandbox.base_url, "api_key": CANARY, "max_retries": 1, "timeout": 0.3}
+    seen: list[str] = []
+    for driver in DRIVERS.values():
+        for stream in (False, True):
+            sandbox.fail(*[Fault(kind, status=401, code="invalid_api_key", seconds=1)] * 2)
+            try:
+                seen.append(repr(driver(Case("x"), where, stream)))
+            except openai.OpenAIError as error:
+                seen.append("".join(traceback.format_exception(error)) + repr(vars(error)))
+            sandbox.reset()
+    traces = Traces()
+    llm = ChatEmpirioLabs(**where)
+    sandbox.fail(Fault("html"))
+    with pytest.raises(openai.OpenAIError):
+        llm.invoke("Hello", config={"callbacks": [traces]})
+    assert sandbox.requests[-1].headers["authorization"] == f"Bearer {CANARY}"
+    seen += [
+        *traces.told,
+        repr(llm),
+        str(dumpd(llm)),
+        str(llm._identifying_params),
+        str(EmpirioLabs(**where).to_payload()),
+    ]
+    assert CANARY not in "".join(seen)
+    assert CANARY not in caplog.text
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -156,6 +209,11 @@ def test_a_redirect_to_another_host_does_not_carry_the_key(sandbox: Sandbox, set
         with pytest.raises(openai.AuthenticationError):
             settings.gateway.complete(ask(settings))
         assert "authorization" not in other.requests[0].headers
+
+
+def test_a_line_of_a_hundred_megabytes(sandbox: Sandbox, settings: Settings) -> None:
+    sandbox.fail(Fault("huge_line", size=100_000_000))
+    assert list(settings.gateway.stream(ask(settings, stream=True)))
 
 
 def test_a_body_without_a_choice_says_what_came(sandbox: Sandbox, settings: Settings) -> None:

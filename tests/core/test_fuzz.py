@@ -1,0 +1,239 @@
+"""Whatever comes, a typed error or an answer comes out: streams cut anywhere, any JSON, any history."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socketserver
+import threading
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ThinkingBlock, ToolCallBlock
+
+from empiriolabs_core.errors import EmpirioLabsError, UnsupportedContentError
+from empiriolabs_core.replies import StreamCheck, check_completion
+from empiriolabs_core.sandbox import Sandbox
+from empiriolabs_core.settings import Settings
+from langchain_empiriolabs import ChatEmpirioLabs
+from langchain_empiriolabs.messages import ChunkConverter, convert_messages, create_chat_result
+from llamaindex_empiriolabs import EmpirioLabs
+from llamaindex_empiriolabs.messages import StreamedMessage, chat_response, to_wire
+
+BODY = {"model": "deepseek-v4-flash"}
+CHUNKS = [
+    {"choices": [{"delta": {"role": "assistant", "reasoning_content": "Hm \u2028 ü."}}]},
+    {"choices": [{"delta": {"content": "你好 🌦 \u0085"}}]},
+    {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
+]
+STREAM = (
+    "".join(f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n" for chunk in CHUNKS).encode() + b"data: [DONE]\n\n"
+)
+
+
+class _CutInTwo(socketserver.StreamRequestHandler):
+    """Sends the stream in two pieces; each request cuts it one byte later."""
+
+    cut: ClassVar[int] = 0
+
+    def handle(self) -> None:
+        length = 0
+        while line := self.rfile.readline().strip():
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        self.rfile.read(length)
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+        cut = type(self).cut
+        self.wfile.write(head + STREAM[:cut])
+        self.wfile.flush()
+        threading.Event().wait(0.0005)
+        self.wfile.write(STREAM[cut:])
+
+
+@pytest.fixture
+def cutting() -> Iterator[str]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _CutInTwo) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        server.shutdown()
+
+
+def test_a_stream_cut_at_every_byte(cutting: str) -> None:
+    chat = ChatEmpirioLabs(base_url=cutting, api_key="k", max_retries=0)
+    index = EmpirioLabs(base_url=cutting, api_key="k", max_retries=0)
+
+    async def astream() -> str:
+        return "".join([chunk.text async for chunk in chat.astream("Hello")])
+
+    for cut in range(1, len(STREAM)):
+        _CutInTwo.cut = cut
+        if cut % 3 == 0:
+            assert "".join(chunk.text for chunk in chat.stream("Hello")) == "你好 🌦 \u0085"
+        elif cut % 3 == 1:
+            *_, last = index.stream_chat([ChatMessage("Hello")])
+            assert last.message.content == "你好 🌦 \u0085"
+        else:
+            assert asyncio.run(astream()) == "你好 🌦 \u0085"
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "choices",
+                    "message",
+                    "delta",
+                    "content",
+                    "tool_calls",
+                    "function",
+                    "arguments",
+                    "name",
+                    "id",
+                    "index",
+                    "usage",
+                    "prompt_tokens",
+                    "error",
+                    "annotations",
+                    "citations",
+                    "url",
+                    "reasoning_content",
+                    "finish_reason",
+                    "logprobs",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def _reply(part: str) -> Any:
+    """Return replies that are well formed down to a message or delta that holds anything."""
+    return st.fixed_dictionaries(
+        {
+            "choices": st.lists(
+                st.fixed_dictionaries({part: ANY_JSON, "finish_reason": st.sampled_from(["stop", None, 3])}), max_size=2
+            )
+        },
+        optional={"usage": ANY_JSON, "citations": ANY_JSON, "model": ANY_JSON},
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The answer is empty")
+@given(reply=ANY_JSON | _reply("message"))
+def test_any_reply(reply: Any) -> None:
+    for convert in (create_chat_result, chat_response):
+        with contextlib.suppress(EmpirioLabsError, openai.OpenAIError):
+            convert(check_completion(reply), BODY)
+
+
+@pytest.mark.filterwarnings("ignore:The answer is empty")
+@given(chunks=st.lists(ANY_JSON | _reply("delta"), max_size=4))
+def test_any_stream(chunks: list[Any]) -> None:
+    for converter in (ChunkConverter(BODY), StreamedMessage(BODY)):
+        check = StreamCheck()
+        take = converter.convert if isinstance(converter, ChunkConverter) else converter.add
+        with contextlib.suppress(EmpirioLabsError, openai.OpenAIError):
+            for chunk in chunks:
+                take(check.see(chunk))
+            check.end()
+            converter.finish()
+
+
+TEXT = st.text(max_size=8)
+BLOCK = st.one_of(
+    TEXT,
+    st.builds(lambda text: {"type": "text", "text": text}, TEXT),
+    st.builds(lambda text: {"type": "reasoning", "reasoning": text}, TEXT),
+    st.builds(lambda text: {"type": "thinking", "thinking": text, "signature": "s"}, TEXT),
+    st.just({"type": "image", "url": "http://x.invalid/a.png"}),
+    st.just({"type": "server_tool_call", "name": "web_search", "args": {}, "id": "1"}),
+    st.just({"type": "hologram"}),
+)
+CALL = st.builds(lambda args: {"id": "1", "name": "f", "args": args}, st.dictionaries(TEXT, TEXT, max_size=2))
+LANGCHAIN = st.lists(
+    st.one_of(
+        st.builds(HumanMessage, content=st.lists(BLOCK, max_size=3) | TEXT),
+        st.builds(SystemMessage, content=TEXT),
+        st.builds(AIMessage, content=st.lists(BLOCK, max_size=3) | TEXT, tool_calls=st.lists(CALL, max_size=2)),
+        st.builds(ToolMessage, content=st.lists(BLOCK, max_size=2) | TEXT, tool_call_id=TEXT),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(messages=LANGCHAIN)
+def test_any_langchain_history(messages: Any) -> None:
+    before = [message.model_dump_json() for message in messages]
+    try:
+        body = Settings().request(convert_messages(messages), {}, stream=False).body
+    except UnsupportedContentError:
+        return
+    assert json.loads(json.dumps(body)) == body
+    assert [message.model_dump_json() for message in messages] == before
+
+
+LLAMA_BLOCK = st.one_of(
+    st.builds(TextBlock, text=TEXT),
+    st.builds(ThinkingBlock, content=TEXT),
+    st.builds(
+        ToolCallBlock, tool_call_id=TEXT, tool_name=TEXT, tool_kwargs=st.dictionaries(TEXT, TEXT, max_size=2) | TEXT
+    ),
+)
+LLAMA = st.lists(
+    st.builds(
+        ChatMessage,
+        role=st.sampled_from(["user", "assistant", "system", "tool"]),
+        blocks=st.lists(LLAMA_BLOCK, max_size=3),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(messages=LLAMA)
+def test_any_llamaindex_history(messages: list[ChatMessage]) -> None:
+    before = [message.model_dump_json() for message in messages]
+    try:
+        body = Settings().request(to_wire(messages), {}, stream=False).body
+    except UnsupportedContentError:
+        return
+    assert json.loads(json.dumps(body)) == body
+    assert [message.model_dump_json() for message in messages] == before
+    spoken = [m for m in messages if m.role == MessageRole.ASSISTANT]
+    sent = [turn for turn in body["messages"] if turn["role"] == "assistant"]
+    assert [turn["content"] or "" for turn in sent] == [
+        "".join(b.text for b in m.blocks if isinstance(b, TextBlock)) for m in spoken
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="This system cannot fork.")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_after_use(sandbox: Sandbox, where: dict[str, Any]) -> None:
+    llm = ChatEmpirioLabs(**where)
+    llm.invoke("Before")
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, llm.invoke("In the child").content.encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    mine = [llm.invoke(f"In the parent {number}").content for number in range(5)]
+    os.waitpid(child, 0)
+    assert os.read(read, 1000).startswith(b"You said: In the child")
+    assert [text.startswith(f"You said: In the parent {number}") for number, text in enumerate(mine)] == [True] * 5
