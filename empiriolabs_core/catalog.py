@@ -173,6 +173,15 @@ CARDS: dict[str, ModelCard] = {
                 list_output=Decimal("0.28"),
             ),
         ),
+        ModelCard(
+            id="text-embedding-v4",
+            name="Text Embedding V4",
+            provider="Alibaba",
+            region="Singapore",
+            endpoints=("POST /v1/embeddings",),
+            output_modalities=("embedding",),
+            rates=Rates(input=Decimal("0.07"), output=Decimal(0)),
+        ),
     )
 }
 """The cards known to this process, by model id."""

@@ -27,7 +27,7 @@ from empiriolabs_core.errors import (
     excerpt,
     refine,
 )
-from empiriolabs_core.replies import JSON, StreamCheck, check_completion, check_error
+from empiriolabs_core.replies import JSON, StreamCheck, check_completion, check_error, check_object
 
 CHAT = "/chat/completions"
 CONNECT_TIMEOUT = 10.0
@@ -138,13 +138,21 @@ class Gateway:
 
     def complete(self, request: Request) -> JSON:
         """Return one whole chat completion."""
-        reply = check_completion(self.post(CHAT, request))
-        self._meter.record(request.body, reply.get("usage"))
-        return reply
+        return self._recorded(request, check_completion(self.post(CHAT, request)))
 
     async def acomplete(self, request: Request) -> JSON:
         """Return one whole chat completion."""
-        reply = check_completion(await self.apost(CHAT, request))
+        return self._recorded(request, check_completion(await self.apost(CHAT, request)))
+
+    def send(self, path: str, request: Request) -> JSON:
+        """Return the reply of a route other than chat."""
+        return self._recorded(request, check_object(self.post(path, request)))
+
+    async def asend(self, path: str, request: Request) -> JSON:
+        """Return the reply of a route other than chat."""
+        return self._recorded(request, check_object(await self.apost(path, request)))
+
+    def _recorded(self, request: Request, reply: JSON) -> JSON:
         self._meter.record(request.body, reply.get("usage"))
         return reply
 

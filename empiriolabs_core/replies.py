@@ -60,8 +60,8 @@ def read_reasoning(message: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def check_completion(reply: object) -> JSON:
-    """Return a whole reply if it is a chat completion.
+def check_object(reply: object) -> JSON:
+    """Return a whole reply if it is a JSON object.
 
     Raises:
         ReportedError: the body holds an error object.
@@ -74,6 +74,17 @@ def check_completion(reply: object) -> JSON:
             "Check that base_url ends with the API's path, such as /v1."
         )
     check_error(reply)
+    return reply
+
+
+def check_completion(body: object) -> JSON:
+    """Return a whole reply if it is a chat completion.
+
+    Raises:
+        ReportedError: the body holds an error object.
+        InvalidReplyError: the body is anything else.
+    """
+    reply = check_object(body)
     choices = reply.get("choices")
     if not isinstance(choices, list) or not choices:
         raise InvalidReplyError(f"The gateway answered 200 without a choice: {excerpt(reply)}. Try again.")

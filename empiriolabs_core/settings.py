@@ -15,53 +15,31 @@ connection and is what both adapters inherit. `Settings.request` applies the wir
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
-import math
-import os
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from empiriolabs_core import catalog
-from empiriolabs_core.catalog import BASE_VARIABLE, DEFAULT_API_BASE, ModelCard, Parameter, card
-from empiriolabs_core.costs import ContextMeter
-from empiriolabs_core.errors import MissingKeyError, SettingsError, UnsupportedContentError, excerpt
-from empiriolabs_core.gateway import Connection, Gateway, Request
+from empiriolabs_core.arguments import OPTIONS, merge, request_options, sentences, sort_arguments
+from empiriolabs_core.catalog import ModelCard, Parameter, card
+from empiriolabs_core.connection import ConnectionFields
+from empiriolabs_core.errors import SettingsError, UnsupportedContentError, excerpt
+from empiriolabs_core.gateway import Request
 from empiriolabs_core.replies import JSON
 
 DEFAULT_MODEL = "deepseek-v4-flash"
-DEFAULT_TIMEOUT = 900.0
-"""Seconds: the gateway's own limit for one request is 15 minutes."""
-KEY_VARIABLE = "EMPIRIOLABS_API_KEY"
 
 ReasoningEffort = Literal["none", "low", "medium", "high", "max"]
 SendBackReasoning = Literal["tool_calls", "always", "never"]
 
 _THINKING = ("enable_thinking", "thinking_budget", "reasoning_effort")
-_OPTIONS = ("timeout", "max_retries", "extra_headers")
-_OURS = ("messages", "stream")
-_STAYS_HERE = ("api_key", "default_headers", "http_client", "http_async_client")
-_HIDDEN = ("api_key", "default_headers", "extra_headers", "extra_body", "model_kwargs")
 
 _MODALITIES = {"image_url": "image", "input_audio": "audio", "video_url": "video", "file": "file"}
 """What a content part that is no text holds."""
-
-_METER = ContextMeter()
 
 _Self = TypeVar("_Self", bound="RequestFields")
 _Bool = Annotated[bool, Field(strict=True)]
@@ -128,7 +106,7 @@ class RequestFields(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _sort_arguments(cls, data: Any) -> Any:
-        return sort_arguments(data, cls) if isinstance(data, dict) else data
+        return sort_arguments(data, cls, RequestFields) if isinstance(data, dict) else data
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -190,138 +168,12 @@ class RequestFields(BaseModel):
         return not self.thinking_off and any(getattr(self, name) is not None for name in _THINKING)
 
 
-class Settings(RequestFields):
+class Settings(ConnectionFields, RequestFields):
     """What both adapters inherit: the request fields, the connection, and `request`.
 
     Raises:
         SettingsError: an argument is misspelt, out of range or contradicts another.
     """
-
-    api_key: SecretStr | None = Field(
-        default=None,
-        validate_default=True,
-        validation_alias=AliasChoices("api_key", "empiriolabs_api_key"),
-        exclude=True,
-        repr=False,
-    )
-    """API key. Default: the environment variable `EMPIRIOLABS_API_KEY`. Never in a repr, dump or pickle."""
-
-    base_url: str = Field(
-        default="",
-        validate_default=True,
-        validation_alias=AliasChoices("base_url", "empiriolabs_api_base", "api_base"),
-    )
-    """URL of the API. Default: the environment variable `EMPIRIOLABS_API_BASE`, or the public gateway."""
-
-    timeout: Any = Field(default=DEFAULT_TIMEOUT, validation_alias=AliasChoices("timeout", "request_timeout"))
-    """Seconds without a byte after which a request fails, or an `openai.Timeout`. Default: 900."""
-
-    max_retries: Annotated[int, Field(strict=True, ge=0)] = 2
-    """How often the OpenAI client repeats a request after 408, 409, 429, 5xx or a lost connection."""
-
-    default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)
-    """Further HTTP headers of every request. They may hold credentials, so they are in no repr, dump or pickle."""
-
-    http_client: Any = Field(default=None, exclude=True, repr=False)
-    """HTTP client for synchronous calls, such as `openai.DefaultHttpxClient(proxy=...)`."""
-
-    http_async_client: Any = Field(
-        default=None,
-        validation_alias=AliasChoices("http_async_client", "async_http_client"),
-        exclude=True,
-        repr=False,
-    )
-    """HTTP client for asynchronous calls, such as `openai.DefaultAsyncHttpxClient(...)`. Use it in one event loop."""
-
-    _gateway: Gateway | None = PrivateAttr(default=None)
-
-    def __init__(self, **arguments: Any) -> None:
-        try:
-            super().__init__(**arguments)
-        except ValidationError as error:
-            # pydantic's error would print, and hand on in errors(), all that was passed: the key too.
-            raise SettingsError(_sentences(error, type(self))) from None
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Go on to the framework's own. Without this, pydantic's, which is made for `_gateway`, would be the last."""
-        super().model_post_init(context)
-
-    @field_validator("api_key", mode="before")
-    @classmethod
-    def _key_from_environment(cls, value: Any) -> Any:
-        return os.environ.get(KEY_VARIABLE) or None if value is None else value
-
-    @field_validator("api_key")
-    @classmethod
-    def _printable_key(cls, value: SecretStr | None) -> SecretStr | None:
-        key = "-" if value is None else value.get_secret_value()
-        if not key or not key.isascii() or not key.isprintable() or " " in key:
-            raise ValueError(
-                f"The API key is empty, or has a character that no key has, such as a space or a line break, among "
-                f"its {len(key)}. Check api_key or {KEY_VARIABLE}."
-            )
-        return value
-
-    @field_validator("base_url", mode="before")
-    @classmethod
-    def _url_from_environment(cls, value: Any) -> Any:
-        return value or os.environ.get(BASE_VARIABLE) or DEFAULT_API_BASE
-
-    @field_validator("base_url")
-    @classmethod
-    def _absolute_url(cls, value: str) -> str:
-        if not re.match(r"https?://[^/\s]+\S*$", value):
-            raise ValueError(f"base_url={value!r} is no URL. Write it in full, such as {DEFAULT_API_BASE}.")
-        return value.rstrip("/")
-
-    @field_validator("timeout", mode="before")
-    @classmethod
-    def _finite_timeout(cls, value: Any) -> Any:
-        return check_timeout(value)
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """Leave out the key, and what cannot travel."""
-        state = super().__getstate__()
-        values = {name: None if name in _STAYS_HERE else value for name, value in state["__dict__"].items()}
-        private = {**(state.get("__pydantic_private__") or {}), "_gateway": None}
-        return {**state, "__dict__": values, "__pydantic_private__": private}
-
-    def __setstate__(self, state: dict[Any, Any]) -> None:
-        """Take the key from the environment."""
-        super().__setstate__(state)
-        if self.api_key is None and os.environ.get(KEY_VARIABLE):
-            self.api_key = SecretStr(os.environ[KEY_VARIABLE])
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
-        """Copy all but the HTTP clients, which cannot be copied: the copy uses the same ones."""
-        memo = {} if memo is None else memo
-        memo.update({id(client): client for client in (self.http_client, self.http_async_client) if client is not None})
-        return super().__deepcopy__(memo)
-
-    @property
-    def gateway(self) -> Gateway:
-        """The transport for the present settings. Made anew when they change.
-
-        Raises:
-            MissingKeyError: there is no API key.
-        """
-        connection = self._connection()
-        if self._gateway is None or self._gateway.connection != connection:
-            self._gateway = Gateway(connection, _METER)
-        return self._gateway
-
-    def _connection(self) -> Connection:
-        if self.api_key is None:
-            raise MissingKeyError(f"There is no API key. Set the environment variable {KEY_VARIABLE} or pass api_key.")
-        return Connection(
-            base_url=self.base_url,
-            api_key=self.api_key.get_secret_value(),
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-            headers=tuple((self.default_headers or {}).items()),
-            http_client=self.http_client,
-            http_async_client=self.http_async_client,
-        )
 
     @property
     def card(self) -> ModelCard | None:
@@ -355,7 +207,7 @@ class Settings(RequestFields):
         try:
             return RequestFields.model_validate(values | named)
         except ValidationError as error:
-            raise SettingsError(_sentences(error, type(self))) from None
+            raise SettingsError(sentences(error, type(self))) from None
 
     def request(self, messages: Sequence[JSON], call: Mapping[str, Any], *, stream: bool) -> Request:
         """Build the request for a conversation.
@@ -372,7 +224,9 @@ class Settings(RequestFields):
         if not messages:
             raise SettingsError("There are no messages to send. Pass at least one.")
         options = request_options(call)
-        fields = self.fields(sort_arguments({k: v for k, v in call.items() if k not in _OPTIONS}, type(self)))
+        fields = self.fields(
+            sort_arguments({k: v for k, v in call.items() if k not in OPTIONS}, type(self), RequestFields)
+        )
         known = card(fields.model)
         further = _further_fields(fields)
         messages = _checked(messages, fields.model, known)
@@ -394,110 +248,6 @@ class Settings(RequestFields):
             if fields.stream_usage:
                 body["stream_options"] = {"include_usage": True, **(further.get("stream_options") or {})}
         return Request({**body, **(fields.extra_body or {})}, options)
-
-
-@functools.cache
-def _standard_fields() -> frozenset[str]:
-    """Names of the standard Chat Completions fields. The OpenAI client's own parameter types list them."""
-    from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming as Parameters
-
-    return frozenset(Parameters.__required_keys__ | Parameters.__optional_keys__)
-
-
-@functools.cache
-def _field_names(owner: type[BaseModel]) -> dict[str, str]:
-    """Every accepted spelling of a model's fields, with the name of the field."""
-    names: dict[str, str] = {}
-    for name, field in owner.model_fields.items():
-        names[name] = name
-        if field.alias:
-            names[field.alias] = name
-        if isinstance(field.validation_alias, AliasChoices):
-            names.update({str(choice): name for choice in field.validation_alias.choices})
-    return names
-
-
-def sort_arguments(data: Mapping[str, Any], owner: type[BaseModel]) -> dict[str, Any]:
-    """Put each argument where it belongs: typed fields by name, standard fields in `model_kwargs`.
-
-    Names that this package knows are taken out of `extra_body` and `model_kwargs` too, so that the rules
-    see them wherever they were given. A field given by name wins.
-
-    Raises:
-        SettingsError: a name is unknown, or given under two spellings.
-    """
-    names = _field_names(owner)
-    given = _by_field_name(data, names, owner)
-    extra, more = given.pop("extra_body", None), given.pop("model_kwargs", None)
-    for source in (extra, more):
-        if source is not None and not isinstance(source, Mapping):
-            raise SettingsError(f"extra_body and model_kwargs take a dict, not {type(source).__name__}.")
-    typed = _field_names(RequestFields)
-    standard: dict[str, Any] = {}
-    unknown: dict[str, Any] = {}
-    for name, value in [*(extra or {}).items(), *(more or {}).items()]:
-        if name in _OURS:
-            raise SettingsError(f"{name!r} is set by the adapter and cannot be given in extra_body or model_kwargs.")
-        if name in typed:
-            given.setdefault(typed[name], value)
-        elif name in _standard_fields():
-            standard[name] = value
-        elif name in (extra or {}):
-            unknown[name] = value
-        else:
-            raise SettingsError(_unknown_argument(name, owner))
-    for name in [name for name in given if name not in names]:
-        standard[name] = given.pop(name)
-    if standard:
-        given["model_kwargs"] = standard
-    if unknown:
-        given["extra_body"] = unknown
-    return given
-
-
-def _by_field_name(data: Mapping[str, Any], names: dict[str, str], owner: type[BaseModel]) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    for spelling, value in data.items():
-        name = names.get(spelling, spelling)
-        if name not in names and (name in _OURS or name not in _standard_fields()):
-            raise SettingsError(_unknown_argument(name, owner))
-        if given.get(name) is not None and value is not None:
-            raise SettingsError(f"{name!r} was given twice, once as {spelling!r}. Give it once.")
-        if value is not None or name not in given:
-            given[name] = value
-    return given
-
-
-def request_options(call: Mapping[str, Any]) -> JSON:
-    """Return the OpenAI client's options for one request that a call names."""
-    options: JSON = {}
-    if call.get("timeout") is not None:
-        options["timeout"] = check_timeout(call["timeout"])
-    if call.get("max_retries") is not None:
-        options["max_retries"] = call["max_retries"]
-    if call.get("extra_headers"):
-        options["headers"] = call["extra_headers"]
-    return options
-
-
-def check_timeout(value: Any) -> Any:
-    """Return a usable timeout; `None` is the default, since waiting for ever is never wanted."""
-    if value is None:
-        return DEFAULT_TIMEOUT
-    if hasattr(value, "connect") and hasattr(value, "read"):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise SettingsError(f"timeout={value!r} is no positive number of seconds, nor an openai.Timeout.")
-    return value
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `over` on top, dictionaries within them merged likewise."""
-    merged = dict(base)
-    for name, value in over.items():
-        old = merged.get(name)
-        merged[name] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 def _further_fields(fields: RequestFields) -> JSON:
@@ -636,24 +386,3 @@ def _warn_once(text: str) -> None:
 def _said(fields: RequestFields, *names: str) -> str:
     said = {name: getattr(fields, name) for name in names}
     return " and ".join(f"{name}={value!r}" for name, value in said.items() if value)
-
-
-def _unknown_argument(name: str, owner: type[BaseModel]) -> str:
-    close = difflib.get_close_matches(name, [*_field_names(owner), *_standard_fields()], n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{owner.__name__} knows no argument {name!r}.{hint} A body field that it does not know goes in extra_body."
-
-
-def _sentences(error: ValidationError, owner: type[BaseModel]) -> str:
-    """Say what is wrong with the arguments, a sentence each, without the values that may be secret."""
-    return " ".join(_sentence(dict(detail), owner) for detail in error.errors())
-
-
-def _sentence(detail: dict[str, Any], owner: type[BaseModel]) -> str:
-    name = str(detail["loc"][0]) if detail["loc"] else ""
-    if detail["type"] == "extra_forbidden":
-        return _unknown_argument(name, owner)
-    if detail["type"] == "value_error":
-        return str(detail["ctx"]["error"])
-    shown = type(detail["input"]).__name__ if name in _HIDDEN else excerpt(repr(detail["input"]))
-    return f"{name}={shown} is refused: {detail['msg'][0].lower()}{detail['msg'][1:]}."

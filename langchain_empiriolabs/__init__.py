@@ -8,5 +8,7 @@ except ImportError as error:
     ) from error
 
 from langchain_empiriolabs.chat_models import ChatEmpirioLabs
+from langchain_empiriolabs.embeddings import EmpirioLabsEmbeddings
+from langchain_empiriolabs.rerank import EmpirioLabsRerank
 
-__all__ = ["ChatEmpirioLabs"]
+__all__ = ["ChatEmpirioLabs", "EmpirioLabsEmbeddings", "EmpirioLabsRerank"]

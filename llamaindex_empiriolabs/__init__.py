@@ -7,6 +7,8 @@ except ImportError as error:
         'llamaindex_empiriolabs needs LlamaIndex: pip install "empiriolabs-adapters[llamaindex]".'
     ) from error
 
+from llamaindex_empiriolabs.embeddings import EmpirioLabsEmbedding
 from llamaindex_empiriolabs.llms import EmpirioLabs
+from llamaindex_empiriolabs.rerank import EmpirioLabsRerank
 
-__all__ = ["EmpirioLabs"]
+__all__ = ["EmpirioLabs", "EmpirioLabsEmbedding", "EmpirioLabsRerank"]

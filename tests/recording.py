@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from empiriolabs_core.catalog import DEFAULT_API_BASE
-from empiriolabs_core.settings import KEY_VARIABLE
+from empiriolabs_core.connection import KEY_VARIABLE
 
 PUBLIC = DEFAULT_API_BASE.removesuffix("/v1")
 _KEPT_REQUEST_HEADERS = {"content-type", "accept"}

@@ -1,0 +1,154 @@
+"""What constructors and calls may be given: accepted spellings, unknown names, and the sentences that say so."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import AliasChoices, BaseModel, ValidationError
+
+from empiriolabs_core.errors import SettingsError, excerpt
+from empiriolabs_core.replies import JSON
+
+DEFAULT_TIMEOUT = 900.0
+"""Seconds: the gateway's own limit for one request is 15 minutes."""
+
+OPTIONS = ("timeout", "max_retries", "extra_headers")
+"""Arguments of a call that are about the request, not its body."""
+
+_OURS = ("messages", "stream")
+_HIDDEN = ("api_key", "default_headers", "extra_headers", "extra_body", "model_kwargs")
+
+
+@functools.cache
+def standard_fields() -> frozenset[str]:
+    """Names of the standard Chat Completions fields. The OpenAI client's own parameter types list them."""
+    from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming as Parameters
+
+    return frozenset(Parameters.__required_keys__ | Parameters.__optional_keys__)
+
+
+@functools.cache
+def field_names(owner: type[BaseModel]) -> dict[str, str]:
+    """Every accepted spelling of a model's fields, with the name of the field."""
+    names: dict[str, str] = {}
+    for name, field in owner.model_fields.items():
+        names[name] = name
+        if field.alias:
+            names[field.alias] = name
+        if isinstance(field.validation_alias, AliasChoices):
+            names.update({str(choice): name for choice in field.validation_alias.choices})
+    return names
+
+
+def sort_arguments(data: Mapping[str, Any], owner: type[BaseModel], per_call: type[BaseModel]) -> dict[str, Any]:
+    """Put each argument where it belongs: typed fields by name, standard fields in `model_kwargs`.
+
+    Names that this package knows are taken out of `extra_body` and `model_kwargs` too, so that the rules
+    see them wherever they were given. A field given by name wins.
+
+    Args:
+        data: the arguments.
+        owner: the class whose arguments they are.
+        per_call: the class whose fields a body may hold.
+
+    Raises:
+        SettingsError: a name is unknown, or given under two spellings.
+    """
+    names = field_names(owner)
+    given = _by_field_name(data, names, owner)
+    extra, more = given.pop("extra_body", None), given.pop("model_kwargs", None)
+    for source in (extra, more):
+        if source is not None and not isinstance(source, Mapping):
+            raise SettingsError(f"extra_body and model_kwargs take a dict, not {type(source).__name__}.")
+    typed = field_names(per_call)
+    standard: dict[str, Any] = {}
+    unknown: dict[str, Any] = {}
+    for name, value in [*(extra or {}).items(), *(more or {}).items()]:
+        if name in _OURS:
+            raise SettingsError(f"{name!r} is set by the adapter and cannot be given in extra_body or model_kwargs.")
+        if name in typed:
+            given.setdefault(typed[name], value)
+        elif name in standard_fields():
+            standard[name] = value
+        elif name in (extra or {}):
+            unknown[name] = value
+        else:
+            raise SettingsError(unknown_argument(name, owner))
+    for name in [name for name in given if name not in names]:
+        standard[name] = given.pop(name)
+    if standard:
+        given["model_kwargs"] = standard
+    if unknown:
+        given["extra_body"] = unknown
+    return given
+
+
+def _by_field_name(data: Mapping[str, Any], names: dict[str, str], owner: type[BaseModel]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for spelling, value in data.items():
+        name = names.get(spelling, spelling)
+        if name not in names and (name in _OURS or name not in standard_fields()):
+            raise SettingsError(unknown_argument(name, owner))
+        if given.get(name) is not None and value is not None:
+            raise SettingsError(f"{name!r} was given twice, once as {spelling!r}. Give it once.")
+        if value is not None or name not in given:
+            given[name] = value
+    return given
+
+
+def request_options(call: Mapping[str, Any]) -> JSON:
+    """Return the OpenAI client's options for one request that a call names."""
+    options: JSON = {}
+    if call.get("timeout") is not None:
+        options["timeout"] = check_timeout(call["timeout"])
+    if call.get("max_retries") is not None:
+        options["max_retries"] = call["max_retries"]
+    if call.get("extra_headers"):
+        options["headers"] = call["extra_headers"]
+    return options
+
+
+def check_timeout(value: Any) -> Any:
+    """Return a usable timeout; `None` is the default, since waiting for ever is never wanted."""
+    if value is None:
+        return DEFAULT_TIMEOUT
+    if hasattr(value, "connect") and hasattr(value, "read"):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise SettingsError(f"timeout={value!r} is no positive number of seconds, nor an openai.Timeout.")
+    return value
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `over` on top, dictionaries within them merged likewise."""
+    merged = dict(base)
+    for name, value in over.items():
+        old = merged.get(name)
+        merged[name] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def unknown_argument(name: str, owner: type[BaseModel]) -> str:
+    """Say that there is no such argument, and which one may be meant."""
+    close = difflib.get_close_matches(name, [*field_names(owner), *standard_fields()], n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{owner.__name__} knows no argument {name!r}.{hint} A body field that it does not know goes in extra_body."
+
+
+def sentences(error: ValidationError, owner: type[BaseModel]) -> str:
+    """Say what is wrong with the arguments, a sentence each, without the values that may be secret."""
+    return " ".join(_sentence(dict(detail), owner) for detail in error.errors())
+
+
+def _sentence(detail: dict[str, Any], owner: type[BaseModel]) -> str:
+    name = str(detail["loc"][0]) if detail["loc"] else ""
+    if detail["type"] == "extra_forbidden":
+        return unknown_argument(name, owner)
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    shown = type(detail["input"]).__name__ if name in _HIDDEN else excerpt(repr(detail["input"]))
+    return f"{name}={shown} is refused: {detail['msg'][0].lower()}{detail['msg'][1:]}."

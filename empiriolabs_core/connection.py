@@ -1,0 +1,165 @@
+"""Where and how to connect: the fields that every class of this package has."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+
+from empiriolabs_core.arguments import DEFAULT_TIMEOUT, check_timeout, sentences
+from empiriolabs_core.catalog import BASE_VARIABLE, DEFAULT_API_BASE
+from empiriolabs_core.costs import ContextMeter
+from empiriolabs_core.errors import MissingKeyError, SettingsError
+from empiriolabs_core.gateway import Connection, Gateway
+
+KEY_VARIABLE = "EMPIRIOLABS_API_KEY"
+
+_STAYS_HERE = ("api_key", "default_headers", "http_client", "http_async_client")
+_METER = ContextMeter()
+
+
+class ConnectionFields(BaseModel):
+    """The fields about the connection, and the transport that they make.
+
+    Raises:
+        SettingsError: an argument is misspelt, out of range or contradicts another.
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+
+    api_key: SecretStr | None = Field(
+        default=None,
+        validate_default=True,
+        validation_alias=AliasChoices("api_key", "empiriolabs_api_key"),
+        exclude=True,
+        repr=False,
+    )
+    """API key. Default: the environment variable `EMPIRIOLABS_API_KEY`. Never in a repr, dump or pickle."""
+
+    base_url: str = Field(
+        default="",
+        validate_default=True,
+        validation_alias=AliasChoices("base_url", "empiriolabs_api_base", "api_base"),
+    )
+    """URL of the API. Default: the environment variable `EMPIRIOLABS_API_BASE`, or the public gateway."""
+
+    timeout: Any = Field(default=DEFAULT_TIMEOUT, validation_alias=AliasChoices("timeout", "request_timeout"))
+    """Seconds without a byte after which a request fails, or an `openai.Timeout`. Default: 900."""
+
+    max_retries: Annotated[int, Field(strict=True, ge=0)] = 2
+    """How often the OpenAI client repeats a request after 408, 409, 429, 5xx or a lost connection."""
+
+    default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)
+    """Further HTTP headers of every request. They may hold credentials, so they are in no repr, dump or pickle."""
+
+    http_client: Any = Field(default=None, exclude=True, repr=False)
+    """HTTP client for synchronous calls, such as `openai.DefaultHttpxClient(proxy=...)`."""
+
+    http_async_client: Any = Field(
+        default=None,
+        validation_alias=AliasChoices("http_async_client", "async_http_client"),
+        exclude=True,
+        repr=False,
+    )
+    """HTTP client for asynchronous calls, such as `openai.DefaultAsyncHttpxClient(...)`. Use it in one event loop."""
+
+    _gateway: Gateway | None = PrivateAttr(default=None)
+
+    def __init__(self, **arguments: Any) -> None:
+        try:
+            super().__init__(**arguments)
+        except ValidationError as error:
+            # pydantic's error would print, and hand on in errors(), all that was passed: the key too.
+            raise SettingsError(sentences(error, type(self))) from None
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Go on to the framework's own. Without this, pydantic's, which is made for `_gateway`, would be the last."""
+        super().model_post_init(context)
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _key_from_environment(cls, value: Any) -> Any:
+        return os.environ.get(KEY_VARIABLE) or None if value is None else value
+
+    @field_validator("api_key")
+    @classmethod
+    def _printable_key(cls, value: SecretStr | None) -> SecretStr | None:
+        key = "-" if value is None else value.get_secret_value()
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            raise ValueError(
+                f"The API key is empty, or has a character that no key has, such as a space or a line break, among "
+                f"its {len(key)}. Check api_key or {KEY_VARIABLE}."
+            )
+        return value
+
+    @field_validator("base_url", mode="before")
+    @classmethod
+    def _url_from_environment(cls, value: Any) -> Any:
+        return value or os.environ.get(BASE_VARIABLE) or DEFAULT_API_BASE
+
+    @field_validator("base_url")
+    @classmethod
+    def _absolute_url(cls, value: str) -> str:
+        if not re.match(r"https?://[^/\s]+\S*$", value):
+            raise ValueError(f"base_url={value!r} is no URL. Write it in full, such as {DEFAULT_API_BASE}.")
+        return value.rstrip("/")
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _finite_timeout(cls, value: Any) -> Any:
+        return check_timeout(value)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leave out the key, and what cannot travel."""
+        state = super().__getstate__()
+        values = {name: None if name in _STAYS_HERE else value for name, value in state["__dict__"].items()}
+        private = {**(state.get("__pydantic_private__") or {}), "_gateway": None}
+        return {**state, "__dict__": values, "__pydantic_private__": private}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Take the key from the environment."""
+        super().__setstate__(state)
+        if self.api_key is None and os.environ.get(KEY_VARIABLE):
+            self.api_key = SecretStr(os.environ[KEY_VARIABLE])
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
+        """Copy all but the HTTP clients, which cannot be copied: the copy uses the same ones."""
+        memo = {} if memo is None else memo
+        memo.update({id(client): client for client in (self.http_client, self.http_async_client) if client is not None})
+        return super().__deepcopy__(memo)
+
+    @property
+    def gateway(self) -> Gateway:
+        """The transport for the present settings. Made anew when they change.
+
+        Raises:
+            MissingKeyError: there is no API key.
+        """
+        connection = self._connection()
+        if self._gateway is None or self._gateway.connection != connection:
+            self._gateway = Gateway(connection, _METER)
+        return self._gateway
+
+    def _connection(self) -> Connection:
+        if self.api_key is None:
+            raise MissingKeyError(f"There is no API key. Set the environment variable {KEY_VARIABLE} or pass api_key.")
+        return Connection(
+            base_url=self.base_url,
+            api_key=self.api_key.get_secret_value(),
+            timeout=self.timeout,
+            max_retries=self.max_retries,
+            headers=tuple((self.default_headers or {}).items()),
+            http_client=self.http_client,
+            http_async_client=self.http_async_client,
+        )

@@ -1,0 +1,228 @@
+"""Embeddings and rerank: the typed fields, the requests, and what is read of the replies."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Annotated, Any, Literal, NamedTuple
+
+import openai
+from pydantic import AliasChoices, Field
+
+from empiriolabs_core.connection import ConnectionFields
+from empiriolabs_core.errors import InvalidReplyError, SettingsError, excerpt, readable
+from empiriolabs_core.gateway import Request
+from empiriolabs_core.replies import JSON
+
+EMBEDDINGS, RERANKS = "/embeddings", "/reranks"
+DOCUMENTED_BATCH = 10
+"""Texts that one embeddings request may hold. (Model page; the vendor's own package says 2,048.)"""
+MOST_DOCUMENTS = 500
+"""Documents that one rerank request may hold. (Model page)"""
+
+Dimensions = Literal[2048, 1536, 1024, 768, 512, 256, 128, 64]
+
+
+class EmbeddingFields(ConnectionFields):
+    """What both embedding adapters inherit.
+
+    Raises:
+        SettingsError: an argument is misspelt or out of range.
+    """
+
+    model: str = Field(default="text-embedding-v4", min_length=1, validation_alias=AliasChoices("model", "model_name"))
+    """Model id. Any id is accepted."""
+
+    dimensions: Dimensions | None = None
+    """Length of the vectors: 2048, 1536, 1024, 768, 512, 256, 128 or 64. Gateway's default: 1024. (Model page)"""
+
+    encoding_format: Literal["float", "base64"] = "float"
+    """How vectors travel: `"float"`, or `"base64"`, which is shorter. (Model page)"""
+
+    batch_size: Annotated[int, Field(strict=True, ge=1)] = Field(
+        default=DOCUMENTED_BATCH, validation_alias=AliasChoices("batch_size", "chunk_size", "embed_batch_size")
+    )
+    """Most texts of one request. The documented limit is 10."""
+
+    max_concurrency: Annotated[int, Field(strict=True, ge=1)] = 4
+    """Most requests at a time for one list of texts."""
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Return a vector for each text, in order. Batches are sent side by side, `max_concurrency` at a time.
+
+        Raises:
+            SettingsError: a text is no string, or empty. Nothing was sent.
+            InvalidReplyError: a reply does not hold a finite vector for each text.
+        """
+        requests = list(self._requests(texts))
+        if len(requests) < 2:
+            return [vector for request in requests for vector in self._embed(request)]
+        with ThreadPoolExecutor(min(self.max_concurrency, len(requests))) as pool:
+            batches = [pool.submit(copy_context().run, self._embed, request) for request in requests]
+            try:
+                return [vector for batch in batches for vector in batch.result()]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    async def aembed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Do what `embed` does, asynchronously."""
+        limit = asyncio.Semaphore(self.max_concurrency)
+
+        async def one(request: Request) -> list[list[float]]:
+            async with limit:
+                with _explained(request):
+                    return read_vectors(await self.gateway.asend(EMBEDDINGS, request), len(request.body["input"]))
+
+        batches = await asyncio.gather(*[one(request) for request in self._requests(texts)])
+        return [vector for batch in batches for vector in batch]
+
+    def _embed(self, request: Request) -> list[list[float]]:
+        with _explained(request):
+            return read_vectors(self.gateway.send(EMBEDDINGS, request), len(request.body["input"]))
+
+    def _requests(self, texts: Sequence[str]) -> Iterator[Request]:
+        checked = check_texts(texts, "texts")
+        body: JSON = {"model": self.model, "encoding_format": self.encoding_format}
+        if self.dimensions is not None:
+            body["dimensions"] = self.dimensions
+        for start in range(0, len(checked), self.batch_size):
+            yield Request({**body, "input": checked[start : start + self.batch_size]}, {})
+
+
+def check_texts(texts: Sequence[str], what: str) -> list[str]:
+    """Return the texts if each is a string with something in it.
+
+    Raises:
+        SettingsError: one is not; it is named by its place.
+    """
+    if isinstance(texts, str):
+        raise SettingsError(f"{what} takes a list of strings, not one string.")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise SettingsError(f"{what}[{number}] is a {type(text).__name__}. Only strings can be sent, no tokens.")
+        if not text:
+            raise SettingsError(f"{what}[{number}] is empty. Leave it out.")
+    return list(texts)
+
+
+class _explained:
+    """Adds the documented limit to a refusal of a batch that is larger."""
+
+    def __init__(self, request: Request) -> None:
+        self._size = len(request.body["input"])
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Explain a 400."""
+        if isinstance(error, openai.BadRequestError) and self._size > DOCUMENTED_BATCH:
+            told = (
+                f"{error.message} The documented limit is {DOCUMENTED_BATCH} texts: lower batch_size from {self._size}."
+            )
+            raise type(error)(told, response=error.response, body=error.body) from error
+
+
+@readable
+def read_vectors(reply: JSON, count: int) -> list[list[float]]:
+    """Return the vectors of a reply, in the order of the texts.
+
+    Raises:
+        InvalidReplyError: there is not one for each text, or one has another length or is not finite.
+    """
+    data = sorted(reply["data"], key=lambda entry: entry["index"])
+    if [entry["index"] for entry in data] != list(range(count)):
+        raise InvalidReplyError(
+            f"{count} texts were sent, but vectors came for {[e['index'] for e in data]}. Try again."
+        )
+    vectors = [_vector(entry["embedding"]) for entry in data]
+    if len({len(vector) for vector in vectors}) > 1 or not all(vectors):
+        raise InvalidReplyError(f"The vectors differ in length: {sorted({len(vector) for vector in vectors})}.")
+    for number, vector in enumerate(vectors):
+        if not all(map(math.isfinite, vector)):
+            raise InvalidReplyError(f"The vector of text {number} holds a number that is not finite. Try again.")
+    return vectors
+
+
+def _vector(wire: Any) -> list[float]:
+    if isinstance(wire, str):
+        try:
+            return array("f", base64.b64decode(wire, validate=True)).tolist()
+        except binascii.Error as error:
+            raise InvalidReplyError(f"A vector is no base64: {excerpt(wire)!r}.") from error
+    return [float(number) for number in wire]
+
+
+class Ranked(NamedTuple):
+    """A document's place in the list that was sent, and its score. Scores compare within one request only."""
+
+    place: int
+    score: float
+
+
+class RerankFields(ConnectionFields):
+    """What both rerank adapters inherit.
+
+    Raises:
+        SettingsError: an argument is misspelt or out of range.
+    """
+
+    model: str = Field(default="qwen3-rerank", min_length=1)
+    """Model id. Any id is accepted."""
+
+    top_n: Annotated[int, Field(strict=True, ge=1, le=MOST_DOCUMENTS)] | None = None
+    """How many documents to keep, 1 to 500. Default: all. (Model page)"""
+
+    instruct: str | None = None
+    """What relevance means here, in English. (Model page)"""
+
+    def rerank(self, query: str, documents: Sequence[str]) -> list[Ranked]:
+        """Return the documents' places and scores, the most relevant first; ties keep the order that was sent.
+
+        Raises:
+            SettingsError: the query or a document is no string, or empty, or there are more than 500.
+            InvalidReplyError: the reply is no ranking of these documents.
+        """
+        if not documents:
+            return []
+        return read_ranking(self.gateway.send(RERANKS, self._request(query, documents)), len(documents))
+
+    async def arerank(self, query: str, documents: Sequence[str]) -> list[Ranked]:
+        """Do what `rerank` does, asynchronously."""
+        if not documents:
+            return []
+        return read_ranking(await self.gateway.asend(RERANKS, self._request(query, documents)), len(documents))
+
+    def _request(self, query: str, documents: Sequence[str]) -> Request:
+        if len(documents) > MOST_DOCUMENTS:
+            raise SettingsError(f"{len(documents)} documents are more than one request takes: {MOST_DOCUMENTS}.")
+        check_texts([query], "query")
+        body: JSON = {"model": self.model, "query": query, "documents": check_texts(documents, "documents")}
+        if self.top_n is not None:
+            body["top_n"] = min(self.top_n, len(documents))
+        if self.instruct is not None:
+            body["instruct"] = self.instruct
+        return Request(body, {})
+
+
+@readable
+def read_ranking(reply: JSON, count: int) -> list[Ranked]:
+    """Return the ranking of a reply, which stands under `output.results`.
+
+    Raises:
+        InvalidReplyError: it names a document that was not sent or names one twice, or a score is not finite.
+    """
+    ranked = [Ranked(result["index"], float(result["relevance_score"])) for result in reply["output"]["results"]]
+    places = [found.place for found in ranked]
+    if len(set(places)) != len(places) or not set(places) <= set(range(count)):
+        raise InvalidReplyError(f"{count} documents were sent, but the ranking names {places}.")
+    if not all(math.isfinite(found.score) for found in ranked):
+        raise InvalidReplyError("A score of the ranking is not finite.")
+    return sorted(ranked, key=lambda found: (-found.score, found.place))

@@ -1,0 +1,38 @@
+"""`EmpirioLabsEmbeddings`: EmpirioLabs embeddings in LangChain."""
+
+from __future__ import annotations
+
+from langchain_core.embeddings import Embeddings
+
+from empiriolabs_core.vectors import EmbeddingFields
+from langchain_empiriolabs.errors import langchain_errors
+
+
+class EmpirioLabsEmbeddings(EmbeddingFields, Embeddings):
+    """Embeddings of an EmpirioLabs model.
+
+    ```python
+    embeddings = EmpirioLabsEmbeddings(model="text-embedding-v4", dimensions=256)
+    embeddings.embed_query("Hello")
+    ```
+
+    All arguments are fields of `empiriolabs_core.vectors.EmbeddingFields`.
+    """
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Return a vector for each text, in order."""
+        with langchain_errors():
+            return self.embed(texts)
+
+    def embed_query(self, text: str) -> list[float]:
+        """Return the vector of a text."""
+        return self.embed_documents([text])[0]
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Return a vector for each text, in order."""
+        with langchain_errors():
+            return await self.aembed(texts)
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """Return the vector of a text."""
+        return (await self.aembed_documents([text]))[0]

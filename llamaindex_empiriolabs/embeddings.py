@@ -1,0 +1,52 @@
+"""`EmpirioLabsEmbedding`: EmpirioLabs embeddings in LlamaIndex."""
+
+from __future__ import annotations
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from pydantic import ConfigDict, model_validator
+from typing_extensions import Self
+
+from empiriolabs_core.vectors import EmbeddingFields
+
+
+class EmpirioLabsEmbedding(EmbeddingFields, BaseEmbedding):
+    """Embeddings of an EmpirioLabs model.
+
+    ```python
+    index = VectorStoreIndex.from_documents(documents, embed_model=EmpirioLabsEmbedding())
+    ```
+
+    All arguments are fields of `empiriolabs_core.vectors.EmbeddingFields`, or LlamaIndex's own.
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+
+    @model_validator(mode="after")
+    def _in_llamaindexs_words(self) -> Self:
+        """Set LlamaIndex's names of the same things; its asynchronous batches run `num_workers` at a time."""
+        self.model_name, self.embed_batch_size = self.model, self.batch_size
+        self.num_workers = self.num_workers or self.max_concurrency
+        return self
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name of this class in serialised data."""
+        return "EmpirioLabsEmbedding"
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self.embed([query])[0]
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return (await self.aembed([query]))[0]
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self.embed([text])[0]
+
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return (await self.aembed([text]))[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return self.embed(texts)
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return await self.aembed(texts)

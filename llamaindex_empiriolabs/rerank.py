@@ -1,0 +1,49 @@
+"""`EmpirioLabsRerank`: EmpirioLabs rerank as a LlamaIndex node postprocessor."""
+
+from __future__ import annotations
+
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from pydantic import ConfigDict
+
+from empiriolabs_core.errors import SettingsError
+from empiriolabs_core.vectors import Ranked, RerankFields
+
+
+class EmpirioLabsRerank(RerankFields, BaseNodePostprocessor):
+    """Puts nodes in the order of their relevance to a query, for `node_postprocessors=[...]` of a query engine.
+
+    The nodes' scores are those of the rerank model. All arguments are fields of
+    `empiriolabs_core.vectors.RerankFields`.
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name of this class in serialised data."""
+        return "EmpirioLabsRerank"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        return _ordered(nodes, self.rerank(_query(query_bundle), _texts(nodes)))
+
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        return _ordered(nodes, await self.arerank(_query(query_bundle), _texts(nodes)))
+
+
+def _query(bundle: QueryBundle | None) -> str:
+    if bundle is None:
+        raise SettingsError("A rerank needs a query. Pass query_bundle or query_str.")
+    return bundle.query_str
+
+
+def _texts(nodes: list[NodeWithScore]) -> list[str]:
+    return [node.node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
+
+
+def _ordered(nodes: list[NodeWithScore], ranking: list[Ranked]) -> list[NodeWithScore]:
+    return [NodeWithScore(node=nodes[place].node, score=score) for place, score in ranking]

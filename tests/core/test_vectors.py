@@ -1,0 +1,268 @@
+"""Embeddings and rerank in both frameworks, over a socket to the sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import pickle
+import struct
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import given
+from langchain_core.documents import Document
+from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_tests.integration_tests import EmbeddingsIntegrationTests
+from langchain_tests.unit_tests import EmbeddingsUnitTests
+from llama_index.core import Document as LlamaDocument
+from llama_index.core import VectorStoreIndex
+from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.schema import NodeWithScore, TextNode
+
+from empiriolabs_core.costs import track_cost
+from empiriolabs_core.errors import EmpirioLabsError, InvalidReplyError, SettingsError
+from empiriolabs_core.sandbox import Fault, Sandbox
+from empiriolabs_core.vectors import Ranked, read_ranking, read_vectors
+from langchain_empiriolabs import EmpirioLabsEmbeddings
+from langchain_empiriolabs import EmpirioLabsRerank as LangChainRerank
+from llamaindex_empiriolabs import EmpirioLabs, EmpirioLabsEmbedding
+from llamaindex_empiriolabs import EmpirioLabsRerank as LlamaIndexRerank
+from tests.core.test_fuzz import ANY_JSON
+
+
+@pytest.fixture
+def chain(where: dict[str, Any]) -> EmpirioLabsEmbeddings:
+    return EmpirioLabsEmbeddings(**where)
+
+
+@pytest.fixture
+def llama(where: dict[str, Any]) -> EmpirioLabsEmbedding:
+    return EmpirioLabsEmbedding(**where)
+
+
+class TestUnit(EmbeddingsUnitTests):
+    @property
+    def embeddings_class(self) -> type[EmpirioLabsEmbeddings]:
+        return EmpirioLabsEmbeddings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return {"api_key": "key"}
+
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        address = "http://gateway.invalid/v1"
+        return (
+            {"EMPIRIOLABS_API_KEY": "key", "EMPIRIOLABS_API_BASE": address},
+            {},
+            {"api_key": "key", "base_url": address},
+        )
+
+
+class TestIntegration(EmbeddingsIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _sandbox(self, where: dict[str, Any]) -> None:
+        self.where = where
+
+    @property
+    def embeddings_class(self) -> type[EmpirioLabsEmbeddings]:
+        return EmpirioLabsEmbeddings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return self.where
+
+
+def test_the_vendors_documented_snippet(sandbox: Sandbox) -> None:
+    embeddings = EmpirioLabsEmbeddings(model="text-embedding-v4", api_key=sandbox.api_key, base_url=sandbox.base_url)
+    assert len(embeddings.embed_query("Hello, world!")) == 1024
+    assert sandbox.requests[-1].body == {
+        "model": "text-embedding-v4",
+        "encoding_format": "float",
+        "input": ["Hello, world!"],
+    }
+
+
+def test_both_send_the_same(chain: EmpirioLabsEmbeddings, llama: EmpirioLabsEmbedding, sandbox: Sandbox) -> None:
+    texts = [f"text {number}" for number in range(23)]
+    ways = [
+        chain.embed_documents(texts),
+        asyncio.run(chain.aembed_documents(texts)),
+        llama.get_text_embedding_batch(texts),
+        asyncio.run(llama.aget_text_embedding_batch(texts)),
+        [chain.embed_query(text) for text in texts],
+        [llama.get_query_embedding(text) for text in texts],
+        [asyncio.run(llama.aget_text_embedding(text)) for text in texts],
+    ]
+    assert all(way == ways[0] for way in ways)
+    sizes = sorted(len(request.body["input"]) for request in sandbox.requests[:12])
+    assert sizes == [3] * 4 + [10] * 8
+
+
+@pytest.mark.parametrize("spelling", ["batch_size", "chunk_size", "embed_batch_size"])
+def test_typed_fields(where: dict[str, Any], sandbox: Sandbox, spelling: str) -> None:
+    for owner in (EmpirioLabsEmbeddings, EmpirioLabsEmbedding):
+        embeddings: Any = owner(dimensions=64, encoding_format="base64", **{spelling: 2}, **where)
+        vectors = embeddings.embed(["a cat", "a cat", "dogs"])
+        assert [len(vector) for vector in vectors] == [64] * 3
+        assert vectors[0] == vectors[1] != vectors[2]
+        assert sandbox.requests[-1].body["dimensions"] == 64
+        plain: Any = owner(dimensions=64, **where)
+        assert plain.embed(["dogs"])[0] == pytest.approx(vectors[2], abs=1e-6)
+
+
+@pytest.mark.parametrize("owner", [EmpirioLabsEmbeddings, EmpirioLabsEmbedding])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"dimensions": 100}, "dimensions"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"encoding_format": "hex"}, "hex"),
+        ({"dimension": 64}, "Did you mean 'dimensions'"),
+    ],
+)
+def test_bad_arguments(owner: Any, arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        owner(api_key="sk-canary", **arguments)
+
+
+def test_bad_texts(chain: EmpirioLabsEmbeddings, sandbox: Sandbox) -> None:
+    assert chain.embed_documents([]) == []
+    assert asyncio.run(chain.aembed_documents([])) == []
+    bad: list[tuple[Any, str]] = [
+        (["a", ""], r"texts\[1\] is empty"),
+        (["a", [1, 2]], r"texts\[1\] is a list"),
+        ("a", "a list of strings"),
+    ]
+    for texts, told in bad:
+        with pytest.raises(SettingsError, match=told):
+            chain.embed_documents(texts)
+    assert sandbox.requests == []
+    with pytest.raises(openai.BadRequestError, match="at most 8192"):
+        chain.embed_documents(["word " * 9000])
+    big = chain.model_copy(update={"batch_size": 20})
+    with pytest.raises(openai.BadRequestError, match="documented limit is 10 texts: lower batch_size from 12"):
+        big.embed_documents(["x"] * 12)
+    with pytest.raises(openai.BadRequestError, match="lower batch_size"):
+        asyncio.run(big.aembed_documents(["x"] * 12))
+
+
+def _entry(index: int, embedding: Any) -> dict[str, Any]:
+    return {"index": index, "embedding": embedding}
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ([_entry(0, [1.0])], "2 texts were sent"),
+        ([_entry(0, [1.0]), _entry(0, [1.0])], "2 texts were sent"),
+        ([_entry(0, [1.0]), _entry(1, [1.0, 2.0])], "differ in length"),
+        ([_entry(0, []), _entry(1, [])], "differ in length"),
+        ([_entry(0, [1.0]), _entry(1, [float("nan")])], "text 1 holds a number that is not finite"),
+        ([_entry(0, "!"), _entry(1, "!")], "no base64"),
+        (None, "cannot be read"),
+    ],
+)
+def test_bad_replies(data: Any, told: str) -> None:
+    with pytest.raises(InvalidReplyError, match=told):
+        read_vectors({"data": data}, 2)
+
+
+def test_replies_out_of_order() -> None:
+    packed = base64.b64encode(struct.pack("<2f", 0.5, 1.0)).decode()
+    assert read_vectors({"data": [_entry(1, packed), _entry(0, [1, 2])]}, 2) == [[1.0, 2.0], [0.5, 1.0]]
+
+
+@given(reply=ANY_JSON)
+def test_any_reply(reply: Any) -> None:
+    for read in (read_vectors, read_ranking):
+        with pytest.raises(EmpirioLabsError):
+            read({"data": reply, "output": reply}, 2)
+
+
+def test_cost_and_copies(chain: EmpirioLabsEmbeddings, llama: EmpirioLabsEmbedding, sandbox: Sandbox) -> None:
+    with track_cost() as costs:
+        chain.embed_documents(["some words here"] * 25)
+        llama.get_text_embedding("more words")
+    assert costs.total.calls == 4
+    assert costs.total.input_tokens == sum(line.prompt_tokens for line in sandbox.ledger) > 0
+    assert costs.total_usd > 0
+    for embeddings in (chain, llama):
+        assert sandbox.api_key not in repr(embeddings)
+        assert sandbox.api_key.encode() not in pickle.dumps(embeddings)
+    assert EmpirioLabsEmbedding.from_dict(llama.to_dict()).embed_batch_size == 10
+
+
+def test_an_index_of_a_thousand_documents_under_faults(where: dict[str, Any], sandbox: Sandbox) -> None:
+    again = Fault("status", status=503, headers={"retry-after-ms": "1"})
+    sandbox.fail(*[again if number % 7 == 0 else None for number in range(100)])
+    embed = EmpirioLabsEmbedding(dimensions=64, **{**where, "max_retries": 3})
+    documents = [LlamaDocument(text=f"Document number {number}.") for number in range(1000)]
+    index = VectorStoreIndex.from_documents(
+        documents, embed_model=embed, transformations=[SentenceSplitter()], insert_batch_size=1000
+    )
+    served = [line for line in sandbox.ledger if line.path == "/v1/embeddings"]
+    assert len(served) == 100
+    answered = [r.body["input"] for r in sandbox.requests]
+    flat = list(dict.fromkeys(text for batch in answered for text in batch))
+    assert flat == [f"Document number {number}." for number in range(1000)]
+    found = index.as_retriever(similarity_top_k=1).retrieve("Document number 537.")
+    assert found[0].text == "Document number 537."
+
+
+TEXTS = ["Stock markets fell.", "The cat sat on the mat.", "A cat and a dog.", "Nothing."]
+
+
+def test_rerank_in_langchain(where: dict[str, Any], sandbox: Sandbox) -> None:
+    documents = [Document(text, metadata={"place": place}) for place, text in enumerate(TEXTS)]
+    rerank = LangChainRerank(top_n=3, instruct="Find cats.", **where)
+    found = rerank.compress_documents(documents, "the cat")
+    assert [document.metadata["place"] for document in found] == [1, 2, 0]
+    assert [document.metadata["relevance_score"] for document in found] == [1.0, 0.5, 0.0]
+    assert asyncio.run(rerank.acompress_documents(documents, "the cat")) == found
+    assert "relevance_score" not in documents[0].metadata
+    assert sandbox.requests[-1].body["instruct"] == "Find cats."
+    assert rerank.compress_documents([], "the cat") == []
+
+
+def test_rerank_in_llamaindex(where: dict[str, Any]) -> None:
+    nodes = [NodeWithScore(node=TextNode(text=text), score=0.1) for text in TEXTS]
+    rerank = LlamaIndexRerank(top_n=2, **where)
+    found = rerank.postprocess_nodes(nodes, query_str="the cat")
+    assert [(node.text, node.score) for node in found] == [(TEXTS[1], 1.0), (TEXTS[2], 0.5)]
+    assert asyncio.run(rerank.apostprocess_nodes(nodes, query_str="the cat"))[0].text == TEXTS[1]
+    with pytest.raises(SettingsError, match="needs a query"):
+        rerank.postprocess_nodes(nodes)
+
+
+def test_rerank_refuses(where: dict[str, Any], sandbox: Sandbox) -> None:
+    rerank = LangChainRerank(**where)
+    for documents, told in ((["x"] * 501, "501 documents"), (["a", ""], r"documents\[1\] is empty")):
+        with pytest.raises(SettingsError, match=told):
+            rerank.rerank("q", documents)
+    with pytest.raises(SettingsError, match=r"query\[0\] is empty"):
+        rerank.rerank("", ["a"])
+    with pytest.raises(SettingsError, match="top_n"):
+        LangChainRerank(top_n=501)
+    assert sandbox.requests == []
+    ties = [{"index": n, "relevance_score": 0.5} for n in (2, 0, 1)]
+    assert read_ranking({"output": {"results": ties}}, 3) == [Ranked(0, 0.5), Ranked(1, 0.5), Ranked(2, 0.5)]
+    for results in ([{"index": 3, "relevance_score": 1}], ties + ties, [{"index": 0, "relevance_score": float("inf")}]):
+        with pytest.raises(InvalidReplyError):
+            read_ranking({"output": {"results": results}}, 3)
+
+
+def test_everything_on_one_key(where: dict[str, Any], sandbox: Sandbox) -> None:
+    store = InMemoryVectorStore(EmpirioLabsEmbeddings(**where))
+    store.add_texts(TEXTS)
+    assert store.similarity_search("where is the cat", k=1)[0].page_content in TEXTS[1:3]
+    index = VectorStoreIndex.from_documents(
+        [LlamaDocument(text=t) for t in TEXTS], embed_model=EmpirioLabsEmbedding(**where)
+    )
+    engine = index.as_query_engine(
+        llm=EmpirioLabs(**where), similarity_top_k=4, node_postprocessors=[LlamaIndexRerank(top_n=1, **where)]
+    )
+    response = engine.query("Where is the cat sat?")
+    assert [node.text for node in response.source_nodes] == [TEXTS[1]]
+    assert {request.headers["authorization"] for request in sandbox.requests} == {f"Bearer {sandbox.api_key}"}
