@@ -64,20 +64,7 @@ def sort_arguments(data: Mapping[str, Any], owner: type[BaseModel], per_call: ty
     for source in (extra, more):
         if source is not None and not isinstance(source, Mapping):
             raise SettingsError(f"extra_body and model_kwargs take a dict, not {type(source).__name__}.")
-    typed = field_names(per_call)
-    standard: dict[str, Any] = {}
-    unknown: dict[str, Any] = {}
-    for name, value in [*(extra or {}).items(), *(more or {}).items()]:
-        if name in _OURS:
-            raise SettingsError(f"{name!r} is set by the adapter and cannot be given in extra_body or model_kwargs.")
-        if name in typed:
-            given.setdefault(typed[name], value)
-        elif name in standard_fields():
-            standard[name] = value
-        elif name in (extra or {}):
-            unknown[name] = value
-        else:
-            raise SettingsError(unknown_argument(name, owner))
+    standard, unknown = _sort_further(extra or {}, more or {}, given, field_names(per_call), owner)
     for name in [name for name in given if name not in names]:
         standard[name] = given.pop(name)
     if standard:
@@ -85,6 +72,30 @@ def sort_arguments(data: Mapping[str, Any], owner: type[BaseModel], per_call: ty
     if unknown:
         given["extra_body"] = unknown
     return given
+
+
+def _sort_further(
+    extra: Mapping[str, Any],
+    more: Mapping[str, Any],
+    given: dict[str, Any],
+    typed: dict[str, str],
+    owner: type[BaseModel],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Move typed fields of `extra_body` and `model_kwargs` to `given`; return the standard and the unknown ones."""
+    standard: dict[str, Any] = {}
+    unknown: dict[str, Any] = {}
+    for name, value in [*extra.items(), *more.items()]:
+        if name in _OURS:
+            raise SettingsError(f"{name!r} is set by the adapter and cannot be given in extra_body or model_kwargs.")
+        if name in typed:
+            given.setdefault(typed[name], value)
+        elif name in standard_fields():
+            standard[name] = value
+        elif name in extra:
+            unknown[name] = value
+        else:
+            raise SettingsError(unknown_argument(name, owner))
+    return standard, unknown
 
 
 def _by_field_name(data: Mapping[str, Any], names: dict[str, str], owner: type[BaseModel]) -> dict[str, Any]:

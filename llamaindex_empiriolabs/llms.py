@@ -232,13 +232,9 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         if self.pydantic_program_mode not in FUNCTION_MODES:
             other: Model = super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return other
-        dispatcher.event(
-            LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
-        )
-        response = self.chat_with_tools(**self._structured_call(output_cls, prompt, llm_kwargs, prompt_args))
-        found = read_object(tool_selections(response), response.message, output_cls)
-        dispatcher.event(LLMStructuredPredictEndEvent(output=found))
-        return found
+        dispatcher.event(_started(output_cls, prompt, prompt_args))
+        call = self._structured_call(output_cls, prompt, llm_kwargs, prompt_args)
+        return _predicted(output_cls, self.chat_with_tools(**call))
 
     async def astructured_predict(
         self,
@@ -255,13 +251,9 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         if self.pydantic_program_mode not in FUNCTION_MODES:
             other: Model = await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return other
-        dispatcher.event(
-            LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
-        )
-        response = await self.achat_with_tools(**self._structured_call(output_cls, prompt, llm_kwargs, prompt_args))
-        found = read_object(tool_selections(response), response.message, output_cls)
-        dispatcher.event(LLMStructuredPredictEndEvent(output=found))
-        return found
+        dispatcher.event(_started(output_cls, prompt, prompt_args))
+        call = self._structured_call(output_cls, prompt, llm_kwargs, prompt_args)
+        return _predicted(output_cls, await self.achat_with_tools(**call))
 
     def _structured_stream_call(
         self,
@@ -314,3 +306,14 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
             "chat_history": self._extend_messages(prompt.format_messages(llm=self, **prompt_args)),
             "tool_required": True,
         }
+
+
+def _started(output_cls: type[Model], prompt: PromptTemplate, args: dict[str, Any]) -> LLMStructuredPredictStartEvent:
+    return LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=args)
+
+
+def _predicted(output_cls: type[Model], response: ChatResponse) -> Model:
+    """Return the object of an answer, and tell that it was predicted."""
+    found = read_object(tool_selections(response), response.message, output_cls)
+    dispatcher.event(LLMStructuredPredictEndEvent(output=found))
+    return found

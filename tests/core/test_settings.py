@@ -21,7 +21,7 @@ from empiriolabs_core.settings import DEFAULT_MODEL, Settings
 from langchain_empiriolabs import ChatEmpirioLabs
 from llamaindex_empiriolabs import EmpirioLabs
 
-KEY = "sk-empiriolabs-canary0123456789"
+KEY = "sk-canary-0123456789"
 USER = {"role": "user", "content": "Hello"}
 CALLED = {
     "role": "assistant",
@@ -167,7 +167,7 @@ def test_a_timeout_of_the_client_is_taken() -> None:
 # Wire rules
 
 
-@pytest.mark.parametrize("model", CARDS)
+@pytest.mark.parametrize("model", [model for model in CARDS if model.startswith("deepseek-v4-")])
 def test_an_empty_reasoning_fills_in_where_the_model_insists(model: str) -> None:
     messages = [USER, CALLED, RESULT]
     assert body(Settings(model=model), messages)["messages"][1] == {**CALLED, "reasoning_content": ""}

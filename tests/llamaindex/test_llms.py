@@ -158,6 +158,21 @@ def test_events_come_in_pairs(where: dict[str, Any]) -> None:
         dispatcher.event_handlers.remove(events)
 
 
+def test_the_events_of_structured_output_enclose_the_call(llm: EmpirioLabs) -> None:
+    events, dispatcher = Events(seen=[]), get_dispatcher()
+    dispatcher.add_event_handler(events)
+    try:
+        llm.structured_predict(Person, PromptTemplate("Ada is 36"))
+        asyncio.run(llm.astructured_predict(Person, PromptTemplate("Ada is 36")))
+        list(llm.stream_structured_predict(Person, PromptTemplate("Ada is 36")))
+    finally:
+        dispatcher.event_handlers.remove(events)
+    names = [type(event).__name__ for event in events.seen]
+    kept = [name for name in names if "InProgress" not in name and ("Chat" in name or "Structured" in name)]
+    one = ["LLMStructuredPredictStartEvent", "LLMChatStartEvent", "LLMChatEndEvent", "LLMStructuredPredictEndEvent"]
+    assert kept == one * 3
+
+
 @pytest.mark.parametrize("way", ["chat", "stream_chat", "complete", "stream_complete"])
 def test_the_servers_token_counts_are_shown(where: dict[str, Any], sandbox: Sandbox, way: str) -> None:
     counter = TokenCountingHandler()
