@@ -76,6 +76,9 @@ class Gateway:
     def __init__(self, connection: Connection, meter: Meter) -> None:
         self.connection = connection
         self._meter = meter
+        self._limits: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, asyncio.Semaphore]] = (
+            weakref.WeakKeyDictionary()
+        )
         _gateways.add(self)
         self._client: openai.OpenAI | None = None
         self._async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
@@ -123,6 +126,11 @@ class Gateway:
             )
             self._async_clients[loop] = client
         return client
+
+    def async_limit(self, most: int) -> asyncio.Semaphore:
+        """Return what holds the running event loop's requests of one kind to a number at a time."""
+        loop = asyncio.get_running_loop()
+        return self._limits.setdefault(loop, {}).setdefault(most, asyncio.Semaphore(most))
 
     def post(self, path: str, request: Request) -> object:
         """Send a body, return the reply's JSON as it came."""

@@ -51,7 +51,7 @@ class EmbeddingFields(ConnectionFields):
     """Most texts of one request. The documented limit is 10."""
 
     max_concurrency: Annotated[int, Field(strict=True, ge=1)] = 4
-    """Most requests at a time for one list of texts."""
+    """Most requests at a time: of one call, or of all calls in one event loop."""
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return a vector for each text, in order. Batches are sent side by side, `max_concurrency` at a time.
@@ -73,7 +73,7 @@ class EmbeddingFields(ConnectionFields):
 
     async def aembed(self, texts: Sequence[str]) -> list[list[float]]:
         """Do what `embed` does, asynchronously."""
-        limit = asyncio.Semaphore(self.max_concurrency)
+        limit = self.gateway.async_limit(self.max_concurrency)
 
         async def one(request: Request) -> list[list[float]]:
             async with limit:

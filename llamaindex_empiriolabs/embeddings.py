@@ -8,6 +8,9 @@ from typing_extensions import Self
 
 from empiriolabs_core.vectors import EmbeddingFields
 
+_MOST_AT_A_TIME = 2048
+"""LlamaIndex's own limit on `embed_batch_size`."""
+
 
 class EmpirioLabsEmbedding(EmbeddingFields, BaseEmbedding):
     """Embeddings of an EmpirioLabs model.
@@ -23,9 +26,12 @@ class EmpirioLabsEmbedding(EmbeddingFields, BaseEmbedding):
 
     @model_validator(mode="after")
     def _in_llamaindexs_words(self) -> Self:
-        """Set LlamaIndex's names of the same things; its asynchronous batches run `num_workers` at a time."""
-        self.model_name, self.embed_batch_size = self.model, self.batch_size
-        self.num_workers = self.num_workers or self.max_concurrency
+        """Set LlamaIndex's names of the same things.
+
+        It hands over `embed_batch_size` texts at a time and waits: as many as can be sent side by side.
+        """
+        self.model_name = self.model
+        self.embed_batch_size = min(self.batch_size * self.max_concurrency, _MOST_AT_A_TIME)
         return self
 
     @classmethod

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import hypothesis
 import pytest
 
@@ -43,6 +44,10 @@ def vcr_config() -> dict[str, Any]:
 def recording(request: pytest.FixtureRequest) -> bool:
     return is_recording(request.config)
 
+
+# pytest rewrites the modules of anyio, which is a plugin of its too, as they are imported. Python 3.11 cannot do
+# that in two threads at once, so the sandbox's thread must find them imported.
+anyio.run(anyio.sleep, 0)
 
 # No deadlines: the machines that run the tests may be busy.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=60)

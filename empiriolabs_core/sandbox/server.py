@@ -66,7 +66,7 @@ class Sandbox:
         host: address to listen on.
         port: port to listen on; 0 for a free one.
         catalogue: what `GET /v1/models` lists, in place of the cards of this process.
-        delay: seconds between the chunks of a stream.
+        delay: seconds between the chunks of a stream, or before embeddings and rankings.
         rate_limit: requests that are let through before 429 is answered; `None` for no limit.
         credits: requests that are let through before 402 is answered; `None` for no limit.
         models: ids that are served besides those with a card.
@@ -74,6 +74,7 @@ class Sandbox:
     Attributes:
         requests: what came, in order.
         ledger: what was served to its end, in order.
+        most_at_once: the most POST requests whose answers were being made at the same time.
     """
 
     api_key = API_KEY
@@ -94,6 +95,7 @@ class Sandbox:
     ) -> None:
         self.requests: list[Received] = []
         self.ledger: list[LedgerEntry] = []
+        self.most_at_once = self._at_once = 0
         self._strict, self._delay, self._rate_limit, self._credits = strict, delay, rate_limit, credits
         self._models = {*CARDS, *models, vectors.EMBEDDING_MODEL, vectors.RERANK_MODEL}
         self._catalogue = catalogue
@@ -190,6 +192,14 @@ class Sandbox:
         """Return an endpoint: the fault of the moment, the checks that all routes share, then the answer."""
 
         async def endpoint(request: Request) -> Response:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            try:
+                return await served(request)
+            finally:
+                self._at_once -= 1
+
+        async def served(request: Request) -> Response:
             raw = await request.body()
             try:
                 body = json.loads(raw)
@@ -292,6 +302,7 @@ class Sandbox:
         async def answer(request: Request, body: Any, fault: Fault | None) -> Response:
             if not isinstance(body, dict):
                 raise Refusal(400, "invalid_parameter_error", "The body must be a JSON object.")
+            await asyncio.sleep(self._delay)
             found = reply(body)
             line = LedgerEntry(request.url.path, body["model"], found["usage"]["total_tokens"])
             return respond(fault, request, _quarters(found, lambda: self.ledger.append(line)), JSON_TYPE)

@@ -191,7 +191,7 @@ def test_cost_and_copies(chain: EmpirioLabsEmbeddings, llama: EmpirioLabsEmbeddi
     for embeddings in (chain, llama):
         assert sandbox.api_key not in repr(embeddings)
         assert sandbox.api_key.encode() not in pickle.dumps(embeddings)
-    assert EmpirioLabsEmbedding.from_dict(llama.to_dict()).embed_batch_size == 10
+    assert EmpirioLabsEmbedding.from_dict(llama.to_dict()).embed_batch_size == 40
 
 
 def test_an_index_of_a_thousand_documents_under_faults(where: dict[str, Any], sandbox: Sandbox) -> None:
@@ -204,11 +204,13 @@ def test_an_index_of_a_thousand_documents_under_faults(where: dict[str, Any], sa
     )
     served = [line for line in sandbox.ledger if line.path == "/v1/embeddings"]
     assert len(served) == 100
-    answered = [r.body["input"] for r in sandbox.requests]
-    flat = list(dict.fromkeys(text for batch in answered for text in batch))
-    assert flat == [f"Document number {number}." for number in range(1000)]
-    found = index.as_retriever(similarity_top_k=1).retrieve("Document number 537.")
-    assert found[0].text == "Document number 537."
+    batches = {tuple(request.body["input"]) for request in sandbox.requests}
+    assert batches == {
+        tuple(f"Document number {number}." for number in range(start, start + 10)) for start in range(0, 1000, 10)
+    }
+    for number in range(0, 1000, 97):
+        found = index.as_retriever(similarity_top_k=1).retrieve(f"Document number {number}.")
+        assert found[0].text == f"Document number {number}."
 
 
 TEXTS = ["Stock markets fell.", "The cat sat on the mat.", "A cat and a dog.", "Nothing."]
@@ -266,3 +268,23 @@ def test_everything_on_one_key(where: dict[str, Any], sandbox: Sandbox) -> None:
     response = engine.query("Where is the cat sat?")
     assert [node.text for node in response.source_nodes] == [TEXTS[1]]
     assert {request.headers["authorization"] for request in sandbox.requests} == {f"Bearer {sandbox.api_key}"}
+
+
+@pytest.mark.parametrize("owner", [EmpirioLabsEmbeddings, EmpirioLabsEmbedding])
+def test_batches_side_by_side_but_not_more_than_the_limit(owner: Any) -> None:
+    texts = [f"text {number}" for number in range(120)]
+    for way in ("sync", "async"):
+        with Sandbox(delay=0.05) as sandbox:
+            embeddings = owner(base_url=sandbox.base_url, api_key=sandbox.api_key, max_concurrency=3)
+            if owner is EmpirioLabsEmbeddings:
+                found = (
+                    embeddings.embed_documents(texts)
+                    if way == "sync"
+                    else asyncio.run(embeddings.aembed_documents(texts))
+                )
+            elif way == "sync":
+                found = embeddings.get_text_embedding_batch(texts)
+            else:
+                found = asyncio.run(embeddings.aget_text_embedding_batch(texts))
+            assert len(found) == 120
+            assert sandbox.most_at_once == 3
