@@ -45,8 +45,9 @@ def recording(request: pytest.FixtureRequest) -> bool:
     return is_recording(request.config)
 
 
-# pytest rewrites the modules of anyio, which is a plugin of its too, as they are imported. Python 3.11 cannot do
-# that in two threads at once, so the sandbox's thread must find them imported.
+# pytest parses the modules of its plugins when they are imported. Python 3.11 now and then fails at that with "AST
+# constructor recursion depth mismatch" while other code runs, so those that are imported late are imported here.
+importlib.import_module("pytest_recording._vcr")
 anyio.run(anyio.sleep, 0)
 
 # No deadlines: the machines that run the tests may be busy.
