@@ -49,6 +49,7 @@ check: lint types test ## Run ruff, mypy and the tests
 
 record: $(VENV)/ready ## Record the cassettes again: live if EMPIRIOLABS_API_KEY is set, else against the sandbox
 	$(BIN)/python -m pytest tests/cassettes --record-mode=rewrite
+	$(BIN)/python -m pytest tests/langchain/test_standard.py -k stream_time --record-mode=rewrite
 
 bench: $(VENV)/ready ## Measure CPU against the bare OpenAI client and the peers
 	test -d .venv-bench-vendor || ($(PYTHON) -m venv .venv-bench-vendor && .venv-bench-vendor/bin/python $(PIP) \

@@ -127,6 +127,7 @@ class Sandbox:
         self._cache = PrefixCache()
         self.requests.clear()
         self.ledger.clear()
+        self.most_at_once = 0
 
     def start(self) -> Sandbox:
         """Serve in a background thread; return when the port answers."""
