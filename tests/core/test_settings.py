@@ -192,7 +192,7 @@ FORCED = {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choi
 
 def test_a_forced_choice_turns_thinking_off() -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         sent = body(**FORCED)
         assert (sent["enable_thinking"], sent["tool_choice"]) == (False, "required")
         assert "enable_thinking" not in body(Settings(model="other"), **FORCED)

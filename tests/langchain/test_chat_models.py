@@ -343,7 +343,7 @@ def test_structured_output(where: dict[str, Any], method: Any, schema: Any) -> N
 
 def test_structured_output_while_thinking(where: dict[str, Any], sandbox: Sandbox) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert ChatEmpirioLabs(**where).with_structured_output(Person).invoke("Ada is 36").age == 36  # type: ignore[attr-defined]
         assert sandbox.requests[-1].body["enable_thinking"] is False
         thinking = ChatEmpirioLabs(reasoning_effort="high", **where)
