@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -150,7 +151,17 @@ def _parts(block: Any) -> list[JSON]:
 
 
 def _url(block: ImageBlock | VideoBlock | DocumentBlock) -> str:
-    return str(block.url) if block.url else block.inline_url()
+    """Return a block's address, or its content as a data URL."""
+    if block.url:
+        return str(block.url)
+    match block:
+        case ImageBlock():
+            content, kind = block.resolve_image().read(), block.image_mimetype
+        case VideoBlock():
+            content, kind = block.resolve_video().read(), block.video_mimetype
+        case _:
+            content, kind = block.resolve_document().read(), block.document_mimetype
+    return f"data:{kind or 'application/octet-stream'};base64,{base64.b64encode(content).decode()}"
 
 
 def _citable(block: CitableBlock) -> list[JSON]:

@@ -90,6 +90,10 @@ def test_modalities(llm: EmpirioLabs, sandbox: Sandbox) -> None:
     for kind, block in blocks.items():
         message = ChatMessage(blocks=[TextBlock(text="See"), block])
         assert [part["type"] for part in to_wire([message])[0]["content"]] == ["text", kind]
+    (picture,) = to_wire([ChatMessage(blocks=[blocks["image_url"]])])[0]["content"]
+    assert picture["image_url"]["url"] == "data:image/png;base64,iVBORw0KGgo="
+    for block in blocks.values():
+        message = ChatMessage(blocks=[TextBlock(text="See"), block])
         with pytest.raises(UnsupportedContentError, match="takes text only"):
             llm.chat([message])
         with pytest.raises(UnsupportedContentError, match="holds text only"):
