@@ -56,7 +56,7 @@ def test_the_cookbook_on_retrieval() -> None:
 @pytest.mark.real_model
 def test_the_demo() -> None:
     shown = _run("quickstart.py")
-    assert "a real but very small language model" in shown
+    assert "A real but very small language model" in shown
     for heading in (
         "a chain that streams",
         "a query engine over a document",

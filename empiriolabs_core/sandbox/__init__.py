@@ -8,6 +8,8 @@ with Sandbox() as sandbox:
 It answers as the gateway's documents say and, where they are silent, as DeepSeek's do: with scripted
 answers, scripted faults, or, with `local_model=True`, the words of a small language model. What it does
 beyond the documents is an inference, and marked so in its code.
+
+`stand_in()` serves one in the gateway's place unless there is a key, for scripts that run with and without.
 """
 
 try:
@@ -19,5 +21,6 @@ except ImportError as error:
 from empiriolabs_core.sandbox.answers import Answer
 from empiriolabs_core.sandbox.faults import Fault
 from empiriolabs_core.sandbox.server import Sandbox
+from empiriolabs_core.sandbox.stand_in import stand_in
 
-__all__ = ["Answer", "Fault", "Sandbox"]
+__all__ = ["Answer", "Fault", "Sandbox", "stand_in"]

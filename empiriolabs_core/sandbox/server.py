@@ -112,6 +112,13 @@ class Sandbox:
         """URL to point a client at."""
         return f"http://{self._address[0]}:{self._address[1]}/v1"
 
+    @property
+    def voice(self) -> str:
+        """A sentence on who answers."""
+        if self._wants_local_model:
+            return "A real but very small language model answers: expect the wire, not wisdom."
+        return "Its answers are scripted: they repeat what they were sent."
+
     def script(self, *answers: Answer) -> None:
         """Answer the next chat requests with these, in order."""
         self._script.extend(answers)

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
-from empiriolabs_core.sandbox import Answer, Fault, Sandbox
+from empiriolabs_core.sandbox import Answer, Fault, Sandbox, stand_in
+from langchain_empiriolabs import ChatEmpirioLabs
 
 USER = {"role": "user", "content": "Hello"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -241,6 +242,20 @@ def test_from_a_shell() -> None:
         address = process.stdout.readline().strip().removeprefix("export EMPIRIOLABS_API_BASE=")
         assert openai.OpenAI(base_url=address, api_key="none").models.list().data
         process.terminate()
+
+
+def test_a_stand_in_takes_the_gateways_place_unless_there_is_a_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("EMPIRIOLABS_API_KEY", "EMPIRIOLABS_API_BASE"):
+        monkeypatch.setenv(name, "")  # So that what is set here is taken back.
+    served = stand_in(models=["other"])
+    assert served is not None
+    assert ChatEmpirioLabs(model="other").invoke("Hello").content
+    assert "Its answers are scripted" in capsys.readouterr().out
+    assert stand_in() is None
+    assert served.base_url in capsys.readouterr().out
+    served.stop()
 
 
 @pytest.mark.real_model

@@ -1,0 +1,33 @@
+"""A sandbox in the gateway's place, for demos and notebooks that run with and without a key."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from typing import Any
+
+from empiriolabs_core.catalog import BASE_VARIABLE, DEFAULT_API_BASE
+from empiriolabs_core.connection import KEY_VARIABLE
+from empiriolabs_core.sandbox.server import Sandbox
+
+
+def stand_in(**options: Any) -> Sandbox | None:
+    """Serve a sandbox in the gateway's place, unless `EMPIRIOLABS_API_KEY` is set, and print which of the two it is.
+
+    Sets `EMPIRIOLABS_API_KEY` and `EMPIRIOLABS_API_BASE`, so that every adapter made after it finds the sandbox. It
+    serves until it is stopped or the process ends.
+
+    Args:
+        **options: arguments of `Sandbox`.
+
+    Returns:
+        The sandbox; `None` where the key of the environment is used.
+    """
+    if os.environ.get(KEY_VARIABLE):
+        print(f"Using {os.environ.get(BASE_VARIABLE) or DEFAULT_API_BASE}, since {KEY_VARIABLE} is set.")
+        return None
+    sandbox = Sandbox(**options).start()
+    atexit.register(sandbox.stop)
+    os.environ[KEY_VARIABLE], os.environ[BASE_VARIABLE] = sandbox.api_key, sandbox.base_url
+    print(f"{KEY_VARIABLE} is not set: using the sandbox on this machine. {sandbox.voice}")
+    return sandbox
