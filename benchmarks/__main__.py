@@ -21,6 +21,7 @@ from typing import Any
 HERE = Path(__file__).parent
 TEXT = {
     "openai_typed": "python",
+    "openai_dicts": "python",
     "langchain_floor": "python",
     "langchain_ours": "python",
     "langchain_ours_async": "python",
@@ -31,15 +32,17 @@ TEXT = {
     "langchain_deepseek": "vendor",
     "llamaindex_like": "like",
 }
-PLAIN = {client: python for client, python in TEXT.items() if not client.endswith("async")}
+PLAIN = {client: python for client, python in TEXT.items() if not client.endswith(("async", "dicts"))}
+AGENT = {"agent_ours": "python", "agent_floor": "python", "agent_like": "like"}
+HISTORY = {"history_json_dumps": "python", "history_langchain": "python", "history_llamaindex": "python"}
 SLOW = ("agent_like", "structured_like")
 """Clients that take tens of seconds for ten thousand deltas: one round is enough."""
 CASES: dict[str, tuple[str, dict[str, str], str]] = {
     "stream of 1,000 deltas": ("text-1000", TEXT, "µs a delta"),
     "stream of 10,000 deltas": ("text-10000", TEXT, "µs a delta"),
     "plain call": ("plain", PLAIN, "µs a call"),
-    "agent, 1,000 argument deltas": ("args-1000", {"agent_ours": "python", "agent_like": "like"}, "µs a delta"),
-    "agent, 10,000 argument deltas": ("args-10000", {"agent_ours": "python", "agent_like": "like"}, "µs a delta"),
+    "agent, 1,000 argument deltas": ("args-1000", AGENT, "µs a delta"),
+    "agent, 10,000 argument deltas": ("args-10000", AGENT, "µs a delta"),
     "structured stream, 10,000 deltas": (
         "args-10000",
         {"structured_ours": "python", "structured_like": "like"},
@@ -47,16 +50,36 @@ CASES: dict[str, tuple[str, dict[str, str], str]] = {
     ),
     "1,000 streams of 100 deltas at once": (
         "text-100",
-        {"concurrent_ours": "python", "concurrent_vendor": "vendor"},
+        {"concurrent_ours": "python", "concurrent_dicts": "python", "concurrent_vendor": "vendor"},
         "µs a delta",
     ),
-    "request of 2,000 messages, 4 MB": (
-        "plain",
-        {"history_json_dumps": "python", "history_langchain": "python", "history_llamaindex": "python"},
-        "µs a call",
-    ),
+    "request of 2,000 messages, 4 MB": ("history-2000", HISTORY, "µs a call"),
+    "request of 8,000 messages, 16 MB": ("history-8000", HISTORY, "µs a call"),
 }
 """Name, what the server replays, which client in which environment, and the unit."""
+
+
+DICTS, STREAMED = "openai_dicts", ("stream of 1,000 deltas", "stream of 10,000 deltas")
+TARGETS: list[tuple[str, str, str, float, tuple[str, ...]]] = [
+    *[(case, "langchain_ours", "langchain_vendor", 0.18, ("langchain_floor", DICTS)) for case in STREAMED],
+    *[(case, "langchain_ours", "openai_typed", 0.28, ("langchain_floor", DICTS)) for case in STREAMED],
+    *[(case, "langchain_ours", "langchain_floor", 1.8, ("langchain_floor", DICTS)) for case in STREAMED],
+    *[(case, "llamaindex_ours", "llamaindex_like", 0.12, ("llamaindex_floor", DICTS)) for case in STREAMED],
+    *[(case, "llamaindex_ours", "openai_typed", 0.20, ("llamaindex_floor", DICTS)) for case in STREAMED],
+    *[(case, "langchain_ours_async", "langchain_ours", 1.3, ()) for case in STREAMED],
+    *[(case, "llamaindex_ours_async", "llamaindex_ours", 1.3, ()) for case in STREAMED],
+    ("agent, 10,000 argument deltas", "agent_ours", "agent_like", 0.05, ("agent_floor",)),
+    ("structured stream, 10,000 deltas", "structured_ours", "structured_like", 0.05, ()),
+    ("plain call", "langchain_ours", "langchain_vendor", 0.8, ()),
+    ("plain call", "langchain_ours", "openai_typed", 1.1, ()),
+    ("1,000 streams of 100 deltas at once", "concurrent_ours", "concurrent_vendor", 0.2, ("concurrent_dicts",)),
+    ("request of 2,000 messages, 4 MB", "history_langchain", "history_json_dumps", 2.0, ()),
+    ("request of 2,000 messages, 4 MB", "history_llamaindex", "history_json_dumps", 2.0, ()),
+    ("request of 8,000 messages, 16 MB", "history_langchain", "history_json_dumps", 2.0, ()),
+    ("request of 8,000 messages, 16 MB", "history_llamaindex", "history_json_dumps", 2.0, ()),
+]
+"""Case, what is measured, against what, the most that the ratio should be, and clients that together are a floor:
+what the framework and the OpenAI client cost before this package has done anything."""
 
 
 @contextmanager
@@ -96,13 +119,57 @@ def _units(case: str, served: str, unit: str) -> int:
     return streams * int(served.partition("-")[2]) if unit.endswith("delta") else 1
 
 
+def costs(case: str, by_client: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Return the microseconds of each client: the median of its rounds, for one delta or one call."""
+    served, _, unit = CASES[case]
+    units = _units(case, served, unit)
+    return {client: statistics.median(found["seconds"]) / units * 1e6 for client, found in by_client.items()}
+
+
+def targets(results: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Return the targets as Markdown: what was reached, and what a client would reach that did nothing of its own."""
+    lines = ["| case | ratio | target | reached | floor |", "|---|---|---|---|---|"]
+    for case, ours, other, most, floor in TARGETS:
+        cost = costs(case, results[case]) if case in results else {}
+        if not {ours, other, *floor} <= cost.keys():
+            continue
+        least = f"{sum(cost[client] for client in floor) / cost[other]:.2f}" if floor else ""
+        reached = cost[ours] / cost[other]
+        shown = f"{reached:.2f}" if reached <= most else f"**{reached:.2f}**"
+        lines.append(f"| {case} | {ours} : {other} | {most} | {shown} | {least} |")
+    return "\n".join([*lines, *_start_targets(results.get(STREAMED[0], {})), *_at_once(results)])
+
+
+def _start_targets(found: dict[str, dict[str, Any]]) -> list[str]:
+    ours, vendor = found.get("langchain_ours"), found.get("langchain_vendor")
+    if ours is None or vendor is None:
+        return []
+    built = ours["construction"] / vendor["construction"]
+    start = ours["ready"] / vendor["ready"]
+    least = max(found[client]["ready"] for client in ("openai_typed", "langchain_floor")) / vendor["ready"]
+    pair = "langchain_ours : langchain_vendor"
+    return [
+        f"| construction | {pair} | 0.01 | {built:.3f} | |",
+        f"| import and construction | {pair} | 0.6 | {start:.2f} | more than {least:.2f} |",
+    ]
+
+
+def _at_once(results: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    """Tell the throughput of a thousand streams at once, and the memory of each."""
+    case = "1,000 streams of 100 deltas at once"
+    lines = []
+    for client, micros in costs(case, results.get(case, {})).items():
+        found = results[case][client]
+        kilobytes = (found["peak_mb"] - found["resting_mb"]) * 1024 / 1000
+        lines.append(f"\n{client}: {1e6 / micros:,.0f} deltas a CPU second, {kilobytes:.0f} KB a stream.")
+    return lines
+
+
 def table(results: dict[str, dict[str, dict[str, Any]]]) -> str:
     """Return the results as Markdown: CPU, the ratio to the first client of each case, and peak memory."""
     lines = ["| case | client | CPU | ratio to the first | peak memory |", "|---|---|---|---|---|"]
     for case, by_client in results.items():
-        served, _, unit = CASES[case]
-        units = _units(case, served, unit)
-        cost = {client: statistics.median(found["seconds"]) / units * 1e6 for client, found in by_client.items()}
+        unit, cost = CASES[case][2], costs(case, by_client)
         first = next(iter(cost.values()))
         for client, micros in cost.items():
             peak = by_client[client]["peak_mb"]
@@ -132,7 +199,7 @@ def main() -> None:
                 if pythons[name]:
                     rounds = 1 if client in SLOW and served.endswith("10000") else chosen.rounds
                     results.setdefault(case, {})[client] = run(pythons[name], client, served, base_url, rounds)
-    print(table(results))
+    print(targets(results), table(results), sep="\n\n")
     if chosen.json:
         Path(chosen.json).write_text(json.dumps(results, indent=1))
 

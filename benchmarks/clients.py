@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import sys
 import time
 import warnings
@@ -31,6 +32,22 @@ def openai_typed(base_url: str, model: str, stream: bool) -> Run:
         for chunk in reply if stream else ():
             if chunk.choices:
                 _ = chunk.choices[0].delta.content
+
+    return run
+
+
+def openai_dicts(base_url: str, model: str, stream: bool) -> Run:
+    """The OpenAI client below its typed layer: what its HTTP and its decoding of events cost."""
+    import openai
+
+    client = openai.OpenAI(base_url=base_url, api_key="k")
+    body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "stream": True}
+
+    def run() -> None:
+        path = "/chat/completions"
+        with client.post(path, body=body, cast_to=object, stream=True, stream_cls=openai.Stream[object]) as chunks:
+            for _ in chunks:
+                pass
 
     return run
 
@@ -172,6 +189,26 @@ def agent_ours(base_url: str, model: str, stream: bool) -> Run:
     return _agent(EmpirioLabs(model=model, base_url=base_url, api_key="k"))
 
 
+def agent_floor(base_url: str, model: str, stream: bool) -> Run:
+    """A FunctionAgent whose model yields one constant tool call over and over: what the agent itself costs."""
+    from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
+    from llama_index.core.llms.llm import ToolSelection
+    from llama_index.core.llms.mock import MockFunctionCallingLLM
+
+    call = ToolCallBlock(tool_call_id="call_1", tool_name="write_file", tool_kwargs={"text": "word"})
+    chosen = [ToolSelection(tool_id="call_1", tool_name="write_file", tool_kwargs={"text": "word"})]
+
+    async def answers(messages: Any, **kwargs: Any) -> Any:
+        for _ in range(int(model.partition("-")[2])):
+            yield ChatMessage(role="assistant", blocks=[call])
+
+    class Floor(MockFunctionCallingLLM):
+        def get_tool_calls_from_response(self, *args: Any, **kwargs: Any) -> Any:
+            return chosen
+
+    return _agent(Floor(response_generator=answers))
+
+
 def agent_like(base_url: str, model: str, stream: bool) -> Run:
     from llama_index.llms.openai_like import OpenAILike
 
@@ -227,27 +264,26 @@ def _structured(llm: Any) -> Run:
     return run
 
 
-HISTORY = 2000
-"""Messages of the long request; a thousand of them carry tool calls with their reasoning. About 4 MB of text."""
+TEXT = "word " * 400
+"""What each message of a long request holds: 2,000 of them are 4 MB, a million tokens."""
 
 
-def _history() -> list[dict[str, Any]]:
-    text = "word " * 400
-    turns: list[dict[str, Any]] = []
-    for number in range(HISTORY // 4):
-        call = {"id": f"call_{number}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-        turns += [
-            {"role": "user", "content": text},
-            {"role": "assistant", "content": None, "reasoning_content": text, "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": f"call_{number}", "content": text},
-            {"role": "assistant", "content": text},
-        ]
-    return turns
+def _rounds(model: str) -> range:
+    """Rounds of four messages, one of which carries a tool call with its reasoning; `history-2000` asks for 500."""
+    return range(int(model.partition("-")[2]) // 4)
 
 
 def history_json_dumps(base_url: str, model: str, stream: bool) -> Run:
     """The least that a long request can cost: json.dumps of it."""
-    turns = _history()
+    turns: list[dict[str, Any]] = []
+    for number in _rounds(model):
+        call = {"id": f"call_{number}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        turns += [
+            {"role": "user", "content": TEXT},
+            {"role": "assistant", "content": None, "reasoning_content": TEXT, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": f"call_{number}", "content": TEXT},
+            {"role": "assistant", "content": TEXT},
+        ]
     return lambda: json.dumps(turns)
 
 
@@ -258,15 +294,14 @@ def history_langchain(base_url: str, model: str, stream: bool) -> Run:
     from langchain_empiriolabs import ChatEmpirioLabs
 
     llm = ChatEmpirioLabs(base_url=base_url, api_key="k")
-    text = "word " * 400
     messages: list[Any] = []
-    for number in range(HISTORY // 4):
+    for number in _rounds(model):
         call: Any = {"id": f"call_{number}", "name": "f", "args": {}}
         messages += [
-            HumanMessage(text),
-            AIMessage("", tool_calls=[call], additional_kwargs={"reasoning_content": text}),
-            ToolMessage(text, tool_call_id=f"call_{number}"),
-            AIMessage(text),
+            HumanMessage(TEXT),
+            AIMessage("", tool_calls=[call], additional_kwargs={"reasoning_content": TEXT}),
+            ToolMessage(TEXT, tool_call_id=f"call_{number}"),
+            AIMessage(TEXT),
         ]
     return lambda: json.dumps(llm._request(messages, None, {}, stream=False).body)
 
@@ -278,18 +313,17 @@ def history_llamaindex(base_url: str, model: str, stream: bool) -> Run:
     from llamaindex_empiriolabs import EmpirioLabs
 
     llm = EmpirioLabs(base_url=base_url, api_key="k")
-    text = "word " * 400
     messages: list[Any] = []
-    for number in range(HISTORY // 4):
+    for number in _rounds(model):
         called = [
-            ThinkingBlock(content=text),
+            ThinkingBlock(content=TEXT),
             ToolCallBlock(tool_call_id=f"call_{number}", tool_name="f", tool_kwargs={}),
         ]
         messages += [
-            ChatMessage(text),
+            ChatMessage(TEXT),
             ChatMessage(role="assistant", blocks=called),
-            ChatMessage(role="tool", content=text, additional_kwargs={"tool_call_id": f"call_{number}"}),
-            ChatMessage(role="assistant", blocks=[TextBlock(text=text)]),
+            ChatMessage(role="tool", content=TEXT, additional_kwargs={"tool_call_id": f"call_{number}"}),
+            ChatMessage(role="assistant", blocks=[TextBlock(TEXT=TEXT)]),
         ]
     return lambda: json.dumps(llm._request(messages, {}, stream=False).body)
 
@@ -315,6 +349,28 @@ def concurrent_ours(base_url: str, model: str, stream: bool) -> Run:
     return _many(ChatEmpirioLabs(model=model, base_url=base_url, api_key="k"), STREAMS)
 
 
+def concurrent_dicts(base_url: str, model: str, stream: bool) -> Run:
+    """A thousand streams of the OpenAI client below its typed layer, with no framework."""
+    import openai
+
+    body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "stream": True}
+
+    async def consume() -> None:
+        async with openai.AsyncOpenAI(base_url=base_url, api_key="k") as client:
+
+            async def one() -> None:
+                path, stream_cls = "/chat/completions", openai.AsyncStream[object]
+                async with await client.post(
+                    path, body=body, cast_to=object, stream=True, stream_cls=stream_cls
+                ) as chunks:
+                    async for _ in chunks:
+                        pass
+
+            await asyncio.gather(*[one() for _ in range(STREAMS)])
+
+    return lambda: asyncio.run(consume())
+
+
 def concurrent_vendor(base_url: str, model: str, stream: bool) -> Run:
     def run() -> None:
         # Its asynchronous client belongs to one event loop.
@@ -326,9 +382,9 @@ def concurrent_vendor(base_url: str, model: str, stream: bool) -> Run:
 def measure(client: str, case: str, base_url: str, rounds: int) -> dict[str, Any]:
     """Return the CPU seconds of each round, after one that does not count."""
     started = time.process_time()
-    stream = case != "plain"
+    stream = case.startswith(("text", "args"))
     run = globals()[client](base_url, case, stream)
-    ready = time.process_time() - started
+    ready, resting_mb = time.process_time() - started, _peak_mb()
     run()
     seconds = []
     for _ in range(rounds):
@@ -339,13 +395,20 @@ def measure(client: str, case: str, base_url: str, rounds: int) -> dict[str, Any
     before = time.process_time()
     for _ in range(3):
         globals()[client](base_url, case, stream)
-    return {"ready": ready, "seconds": seconds, "construction": (time.process_time() - before) / 3}
+    construction = (time.process_time() - before) / 3
+    return {
+        "ready": ready,
+        "seconds": seconds,
+        "construction": construction,
+        "peak_mb": _peak_mb(),
+        "resting_mb": resting_mb,
+    }
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    import resource
-
-    found = measure(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
-    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(found))
+    print(json.dumps(measure(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))))

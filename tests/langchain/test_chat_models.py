@@ -27,6 +27,7 @@ from langchain_core.messages import (
     ToolMessage,
     trim_messages,
 )
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel, Field
@@ -589,3 +590,17 @@ def _finished(block: dict[str, Any]) -> dict[str, Any]:
             "id": block["id"],
         }
     return {name: block[name] for name in sorted(block)}
+
+
+@pytest.mark.parametrize("delta", [{"content": "Hi"}, {"reasoning_content": "Hm"}, {"content": "a", "reasoning": "b"}])
+def test_a_chunk_is_what_langchains_constructors_make_and_shares_nothing(delta: dict[str, Any]) -> None:
+    """Chunks of text are copies of an empty one, for speed."""
+    chunks = [ChunkConverter({"model": "m"}).convert({"choices": [{"delta": delta}]}) for _ in range(2)]
+    assert all(chunk is not None for chunk in chunks)
+    one, other = [chunk for chunk in chunks if chunk is not None]
+    fields = {name: getattr(one.message, name) for name in AIMessageChunk.model_fields}
+    assert one == ChatGenerationChunk(message=AIMessageChunk(**fields))
+    assert one.text == delta.get("content", "")
+    for name, value in fields.items():
+        if isinstance(value, dict | list):
+            assert value is not getattr(other.message, name), name
