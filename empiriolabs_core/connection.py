@@ -80,8 +80,13 @@ class ConnectionFields(BaseModel):
         try:
             super().__init__(**arguments)
         except ValidationError as error:
-            # pydantic's error would print, and hand on in errors(), all that was passed: the key too.
-            raise SettingsError(sentences(error, type(self))) from None
+            # pydantic's error would print, and hand on in errors(), all that was passed: the key too. Tools that
+            # report errors with the local variables would show it as well.
+            told = sentences(error, type(self))
+        else:
+            return
+        del arguments
+        raise SettingsError(told)
 
     def model_post_init(self, context: Any, /) -> None:
         """Go on to the framework's own. Without this, pydantic's, which is made for `_gateway`, would be the last."""

@@ -307,7 +307,7 @@ def _no_stream(stream: Any) -> InvalidReplyError:
         if isinstance(found, dict):
             check_error(found)
     return InvalidReplyError(
-        f"A stream was asked for, but the gateway answered 200 with {excerpt(text) or 'an empty body'!r} "
+        f"A stream was asked for, but the gateway answered 200 with {repr(excerpt(text)) if text else 'an empty body'} "
         f"({stream.response.headers.get('content-type', 'no content type')}). "
         "Check that base_url ends with the API's path, such as /v1."
     )
@@ -342,12 +342,14 @@ def _typed_errors(connection: Connection) -> Iterator[None]:
 def _failed(connection: Connection, error: BaseException, request: Any) -> openai.APIConnectionError:
     """Return the typed error for a connection that failed, with what the HTTP library says of it."""
     cause = error.__cause__ or error
-    if isinstance(error, openai.APITimeoutError) or type(cause).__name__.endswith("Timeout"):
+    kind, told = type(cause).__name__, str(cause).rstrip(".")
+    if isinstance(error, openai.APITimeoutError) or kind.endswith("Timeout"):
         return NoAnswerInTimeError(
-            f"{connection.base_url} did not answer in time: {type(cause).__name__}, timeout={connection.timeout}. "
+            f"{connection.base_url} did not answer in time: {kind}, timeout={connection.timeout}. "
             "Raise timeout, or ask for less.",
             request,
         )
-    return ConnectionDroppedError(
-        message=f"The connection to {connection.base_url} failed: {type(cause).__name__}: {cause}", request=request
+    message = (
+        f"The connection to {connection.base_url} failed: {kind}{told and ': '}{told}. Check base_url, or try again."
     )
+    return ConnectionDroppedError(message=message, request=request)

@@ -70,7 +70,7 @@ def check_object(reply: object) -> JSON:
     if not isinstance(reply, dict):
         raise InvalidReplyError(
             "The gateway answered 200 with something that is no JSON object: "
-            f"{excerpt(reply) if reply else 'an empty body'!r}. "
+            f"{repr(excerpt(reply)) if reply else 'an empty body'}. "
             "Check that base_url ends with the API's path, such as /v1."
         )
     check_error(reply)

@@ -21,6 +21,7 @@ KINDS = {
     "status": "answer with `status`, `code`, `message` and `headers`",
     "timeout": "accept the request and answer nothing for `seconds`",
     "reset": "reset the connection, before the headers or after `after` pieces",
+    "reset_in_headers": "reset the connection in the middle of the headers",
     "cut": "close the connection after `after` pieces, in the middle of the body",
     "truncate": "end the body properly after `after` pieces",
     "no_done": "stream everything but [DONE]",
@@ -84,6 +85,11 @@ async def before_answer(fault: Fault, request: Request) -> Response | None:
         case "reset" if not fault.after:
             reset(request)
             raise DropConnection
+        case "reset_in_headers":
+            _transport(request).write(b"HTTP/1.1 200 OK\r\ncontent-type: app")
+            await asyncio.sleep(0.02)
+            reset(request)
+            raise DropConnection
         case "html":
             return Response("<html><body><h1>Welcome</h1></body></html>", media_type="text/html")
         case "empty":
@@ -108,11 +114,15 @@ async def _wait_for_leave(request: Request, seconds: float) -> None:
 
 def reset(request: Request) -> None:
     """Reset the TCP connection of a request, so that the client sees ECONNRESET and not an orderly end."""
-    # ASGI has no way to say this; uvicorn's receive is a method of the object that holds the transport.
-    transport = request.receive.__self__.transport  # type: ignore[attr-defined]
+    transport = _transport(request)
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
+
+
+def _transport(request: Request) -> Any:
+    """Return the TCP transport. ASGI has no way to it; uvicorn's receive is a method of the object that holds it."""
+    return request.receive.__self__.transport  # type: ignore[attr-defined]
 
 
 def respond(fault: Fault | None, request: Request, pieces: AsyncIterator[bytes], media_type: str) -> Response:
