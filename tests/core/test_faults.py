@@ -9,15 +9,13 @@ import asyncio
 import contextlib
 import gc
 import re
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, aclosing, closing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import openai
-import psutil
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
 
@@ -28,6 +26,7 @@ from empiriolabs_core.settings import Settings
 from langchain_empiriolabs import ChatEmpirioLabs
 from llamaindex_empiriolabs import EmpirioLabs
 from tests.drivers import DRIVERS, Case
+from tests.sockets import connections, full_queue
 
 OK = "the answer"
 """What a cell holds where the right answer comes, after a retry or none."""
@@ -146,18 +145,6 @@ ROWS = [
 
 
 @contextmanager
-def full_queue() -> Iterator[str]:
-    """Yield the address of a server that accepts no connection, since its queue is full."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-
-
-@contextmanager
 def addresses(sandbox: Sandbox) -> Iterator[dict[str, Any]]:
     """Yield what the addresses of rows are made of."""
     port = urlsplit(sandbox.base_url).port or 0
@@ -205,13 +192,6 @@ def test_fault(row: Row, driver: str, stream: bool, sandbox: Sandbox, places: di
     assert row.says, "A row that fails says how."
     assert re.search(row.says, str(came)), str(came)
     assert "sk-empiriolabs" not in str(came)
-
-
-def connections(sandbox: Sandbox) -> int:
-    """Return how many connections this process has to a sandbox, open or half closed."""
-    there = urlsplit(sandbox.base_url)
-    found = psutil.Process().net_connections("tcp4")
-    return sum(connection.raddr == (there.hostname, there.port) for connection in found)
 
 
 SERVED = [(row, stream) for row in ROWS if not row.address for stream in (False, True)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 
 from empiriolabs_core.errors import EmpirioLabsError, UnsupportedContentError
 from empiriolabs_core.replies import StreamCheck, check_completion
-from empiriolabs_core.sandbox import Sandbox
 from empiriolabs_core.settings import Settings
 from langchain_empiriolabs import ChatEmpirioLabs
 from langchain_empiriolabs.messages import ChunkConverter, convert_messages, create_chat_result
@@ -218,22 +216,3 @@ def test_any_llamaindex_history(messages: list[ChatMessage]) -> None:
     assert [turn["content"] or "" for turn in sent] == [
         "".join(b.text for b in m.blocks if isinstance(b, TextBlock)) for m in spoken
     ]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="This system cannot fork.")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_fork_after_use(sandbox: Sandbox, where: dict[str, Any]) -> None:
-    llm = ChatEmpirioLabs(**where)
-    llm.invoke("Before")
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(write, llm.invoke("In the child").content.encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    mine = [llm.invoke(f"In the parent {number}").content for number in range(5)]
-    os.waitpid(child, 0)
-    assert os.read(read, 1000).startswith(b"You said: In the child")
-    assert [text.startswith(f"You said: In the parent {number}") for number, text in enumerate(mine)] == [True] * 5

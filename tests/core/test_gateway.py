@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -48,31 +46,6 @@ async def test_the_four_ways(settings: Settings) -> None:
     assert all(type(chunk) is dict for chunk in chunks)
     assert len(await collect(gateway, ask(settings, stream=True))) == len(chunks)
     assert chunks[-1]["usage"]["total_tokens"] == whole["usage"]["total_tokens"]
-
-
-def test_one_instance_in_many_event_loops(settings: Settings) -> None:
-    for _ in range(3):
-        assert asyncio.run(settings.gateway.acomplete(ask(settings)))["choices"]
-        assert asyncio.run(collect(settings.gateway, ask(settings, stream=True)))
-
-
-def test_one_instance_in_many_threads(settings: Settings, sandbox: Sandbox) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        replies = list(pool.map(lambda _: settings.gateway.complete(ask(settings)), range(40)))
-    assert len({reply["id"] for reply in replies}) == len(sandbox.ledger) == 40
-
-
-async def test_a_cancelled_call_can_be_followed_by_another(sandbox: Sandbox, settings: Settings) -> None:
-    for stream in (False, True):
-        sandbox.fail(Fault("timeout", seconds=5))
-        call = (
-            collect(settings.gateway, ask(settings, stream=True))
-            if stream
-            else settings.gateway.acomplete(ask(settings))
-        )
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(call, 0.3)
-        assert await settings.gateway.acomplete(ask(settings))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -143,16 +116,6 @@ async def test_close(settings: Settings) -> None:
     settings.gateway.close()
     await settings.gateway.aclose()
     assert settings.gateway.complete(ask(settings))
-
-
-def test_an_open_stream_does_not_keep_the_interpreter(sandbox: Sandbox) -> None:
-    sandbox.fail(Fault("idle", after=2, seconds=30))
-    code = (
-        "from langchain_empiriolabs import ChatEmpirioLabs;"
-        f"stream = ChatEmpirioLabs(base_url={sandbox.base_url!r}, api_key={sandbox.api_key!r}).stream('Hi');"
-        "print(next(stream))"
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=20, capture_output=True)
 
 
 def test_core_knows_no_framework_and_no_http_library() -> None:
