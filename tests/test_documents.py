@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ SNIPPETS = [
     for name in DOCUMENTS
     for number, snippet in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), flags=re.DOTALL))
 ]
+NOTEBOOKS = sorted((ROOT / "cookbook").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
@@ -45,6 +48,20 @@ def _run(script: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_stored_as_they_ran(path: Path) -> None:
+    """`make notebooks` runs them. This is about what is committed."""
+    text = path.read_text()
+    cells: list[dict[str, Any]] = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert "stand_in()" in "".join(cells[0]["source"])
+    assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
+    assert len(outputs) > 1
+    assert [output for output in outputs if output["output_type"] == "error"] == []
+    assert re.findall(r"(?<!\w)/(?:home|root|Users|work|tmp)/\S+", text) == []
+    assert f"({path.name})" in (ROOT / "cookbook" / "README.md").read_text()
 
 
 def test_the_cookbook_on_retrieval() -> None:
