@@ -26,7 +26,7 @@ def llamaindex() -> None:
     """Ask a query engine over the handbook."""
     index = VectorStoreIndex.from_documents(
         SimpleDirectoryReader(input_files=[HANDBOOK]).load_data(),
-        transformations=[SentenceSplitter(chunk_size=80, chunk_overlap=0)],
+        transformations=[SentenceSplitter(chunk_size=100, chunk_overlap=0, include_metadata=False)],
         embed_model=EmpirioLabsEmbedding(dimensions=256),
         show_progress=True,
     )
