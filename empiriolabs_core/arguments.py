@@ -60,11 +60,10 @@ def sort_arguments(data: Mapping[str, Any], owner: type[BaseModel], per_call: ty
     """
     names = field_names(owner)
     given = _by_field_name(data, names, owner)
-    extra, more = given.pop("extra_body", None), given.pop("model_kwargs", None)
-    for source in (extra, more):
-        if source is not None and not isinstance(source, Mapping):
-            raise SettingsError(f"extra_body and model_kwargs take a dict, not {type(source).__name__}.")
-    standard, unknown = _sort_further(extra or {}, more or {}, given, field_names(per_call), owner)
+    extra, more = _mapping(given.pop("extra_body", None)), _mapping(given.pop("model_kwargs", None))
+    # In LlamaIndex's OpenAILike, extra_body is a key of additional_kwargs.
+    extra = {**_mapping(more.pop("extra_body", None)), **extra}
+    standard, unknown = _sort_further(extra, more, given, field_names(per_call), owner)
     for name in [name for name in given if name not in names]:
         standard[name] = given.pop(name)
     if standard:
@@ -72,6 +71,12 @@ def sort_arguments(data: Mapping[str, Any], owner: type[BaseModel], per_call: ty
     if unknown:
         given["extra_body"] = unknown
     return given
+
+
+def _mapping(source: object) -> dict[str, Any]:
+    if source is not None and not isinstance(source, Mapping):
+        raise SettingsError(f"extra_body and model_kwargs take a dict, not {type(source).__name__}.")
+    return dict(source or {})
 
 
 def _sort_further(

@@ -153,6 +153,17 @@ def test_standard_fields_and_extra_body(owner: type[Settings]) -> None:
     assert settings.extra_body == {"own": {"a": 1}}
 
 
+@pytest.mark.parametrize("owner", CLASSES)
+@pytest.mark.parametrize("spelling", ["additional_kwargs", "model_kwargs"])
+def test_extra_body_within_further_fields(owner: type[Settings], spelling: str) -> None:
+    """The place that OpenAILike of LlamaIndex has for it."""
+    settings = owner(api_key=KEY, **{spelling: {"seed": 7, "extra_body": {"own": 1, "web_search_linkup": True}}})
+    assert settings.web_search_linkup is True
+    assert settings.extra_body == {"own": 1}
+    sent = body(settings, **{spelling: {"extra_body": {"thinking_budget": 9}}})
+    assert (sent["seed"], sent["own"], sent["web_search_linkup"], sent["thinking_budget"]) == (7, 1, True, 9)
+
+
 def test_no_messages() -> None:
     with pytest.raises(SettingsError, match="no messages"):
         body(messages=[])
