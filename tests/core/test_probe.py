@@ -1,0 +1,149 @@
+"""The probe, against the strict and the lenient sandbox: it can tell them apart, and nothing stops it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from empiriolabs_core.costs import cost_of
+from empiriolabs_core.probe.__main__ import main, most_usd, plan, scrub
+from empiriolabs_core.probe.outcomes import Call
+from empiriolabs_core.probe.questions import probes
+from empiriolabs_core.replies import Usage
+from empiriolabs_core.sandbox import Answer, Fault, Sandbox
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def lenient() -> Iterator[Sandbox]:
+    with Sandbox(strict=False) as running:
+        yield running
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def probe(sandbox: Sandbox, *arguments: str) -> str:
+        monkeypatch.setenv("EMPIRIOLABS_API_KEY", sandbox.api_key)
+        monkeypatch.setenv("EMPIRIOLABS_API_BASE", sandbox.base_url)
+        path = tmp_path / "report.md"
+        main(["--yes", "--pause", "0", "--report", str(path), *arguments])
+        report, shown = path.read_text(), capsys.readouterr().out
+        assert sandbox.api_key not in report + shown
+        return report
+
+    return probe
+
+
+def test_the_strict_sandbox(sandbox: Sandbox, run: Run) -> None:
+    report = run(sandbox)
+    assert "**Enforced: without reasoning_content the turn is refused; an empty one will do.**" in report
+    assert "**Forced choices are refused while the model thinks.**" in report
+    assert "json_object, no word of JSON: refused (400)" in report
+    assert "**effort none, thinking on: did not reason; effort low, budget: reasoned" in report
+    assert "**Reasoning counts towards max_tokens; n=2 gives 2 choices; logprobs come." in report
+    assert "4 stops: accepted; 5 stops: refused (400)" in report
+    assert "**11 inputs: refused (400), 0 vectors; base64: accepted, 1 vectors as str.**" in report
+    assert "whole: heading of sources, 2 links" in report
+    assert "no formatting: no heading of sources, 0 links" in report
+    assert "over-long prompt: 400 with keys message, type, param, code" in report
+    assert sandbox.base_url in report
+    # Each request once, as it is written, and the account's key with each that does not say otherwise.
+    calls = [call for probe in probes() for call in probe.calls]
+    assert [request.body for request in sandbox.requests] == [call.body for call in calls]
+    told = {call.label: r.headers.get("authorization") for call, r in zip(calls, sandbox.requests, strict=True)}
+    assert told.pop("no key") is None
+    assert told.pop("wrong key") != f"Bearer {sandbox.api_key}"
+    assert set(told.values()) == {f"Bearer {sandbox.api_key}"}
+
+    billed = [
+        cost_of(line.model, Usage(line.prompt_tokens, line.completion_tokens, 0), web_search=line.web_search)
+        for line in sandbox.ledger
+    ]
+    amounts = [most_usd(call) for call in calls]
+    most = sum((amount for amount in amounts if amount is not None), Decimal(0))
+    assert Decimal(0) < sum((cost.total for cost in billed if cost), Decimal(0)) < most < Decimal("0.30")
+    assert f"all of it costs at most ${most:.4f}" in plan(probes())
+
+
+def test_the_lenient_sandbox(lenient: Sandbox, run: Run) -> None:
+    report = run(lenient)
+    assert "**Not enforced: the turn is taken with reasoning_content and without.**" in report
+    assert "**Forced choices are accepted: the tool is called, with reasoning.**" in report
+    assert "json_object, no word of JSON: accepted" in report
+
+
+def test_an_estimate_by_hand() -> None:
+    body = {"model": "deepseek-v4-flash", "max_tokens": 100, "thinking_budget": 900, "n": 2}
+    prompt = len('{"model": "deepseek-v4-flash", "max_tokens": 100, "thinking_budget": 900, "n": 2}') + 1000
+    assert most_usd(Call("", body)) == (prompt * Decimal("0.14") + 2000 * Decimal("0.28")) / 1_000_000
+    assert most_usd(Call("", {**body, "model": "of-no-card"})) is None
+    assert "an unknown amount" in plan(probes("of-no-card"))
+
+
+def test_whatever_fails_the_other_probes_go_on(sandbox: Sandbox, run: Run) -> None:
+    broken = [
+        Fault("reset"),
+        Fault("html"),
+        Fault("status", status=500),
+        Fault("timeout", seconds=5),
+        Fault("cut", after=3),
+        Fault("choices", value=[{"message": "no object"}]),
+        Fault("error_body"),
+        Fault("bad_utf8"),
+        Fault("empty"),
+    ]
+    for probe, fault in zip(probes(), broken, strict=True):
+        sandbox.fail(fault, *[None for call in probe.calls[1:] if call.body is not None])
+    report = run(sandbox, "--timeout", "2")
+    for number, probe in enumerate(probes(), 1):
+        assert f"## {number}. {probe.name}\n\n{probe.question}\n\n**" in report
+    assert "**Unclear. without: not answered (no status); empty: accepted; with: accepted.**" in report
+    assert "### without: no answer, " in report
+    assert "### effort none, thinking on: " in report
+    assert "Timeout" in report
+    assert "11 inputs: accepted" not in report
+    assert "base64: accepted" in report
+
+
+def test_without_a_key_it_says_what_it_would_do(capsys: pytest.CaptureFixture[str]) -> None:
+    main([])
+    shown = capsys.readouterr().out
+    assert "9. errors" in shown
+    assert "all of it costs at most $0." in shown
+    assert shown.endswith("Nothing was sent. Set EMPIRIOLABS_API_KEY to ask.\n")
+
+
+def test_nothing_is_sent_before_the_cost_is_agreed_to(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMPIRIOLABS_API_KEY", sandbox.api_key)
+    monkeypatch.setenv("EMPIRIOLABS_API_BASE", sandbox.base_url)
+    with pytest.raises(SystemExit, match="Pass --yes"):
+        main([])
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: "no")
+    with pytest.raises(SystemExit, match="Nothing was sent"):
+        main([])
+    assert sandbox.requests == []
+
+
+def test_no_data_of_the_account_is_told(sandbox: Sandbox, run: Run) -> None:
+    told = {"account_id": "acct-77", "balance": 12.5, "owner": "ann@example.com", "key": "sk-empiriolabs-abcdef"}
+    message = {"role": "assistant", "content": "Yes."}
+    sandbox.script(Answer(body={"choices": [{"index": 0, "message": message}], **told}))
+    report = run(sandbox)
+    assert '"account_id":"<account>"' in report
+    for secret in ("acct-77", "12.5", "ann@example.com", "abcdef"):
+        assert secret not in report
+    assert scrub("http://ann:secret@host/v1", "") == "http://host/v1"
+
+
+def test_nothing_imports_it() -> None:
+    code = "import sys, langchain_empiriolabs, llamaindex_empiriolabs, empiriolabs_core.sandbox; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert "empiriolabs_core.settings" in done.stdout
+    assert "empiriolabs_core.probe" not in done.stdout
