@@ -6,6 +6,7 @@ OPENAI ?= 3.54.0
 VENV := .venv-openai-$(OPENAI)
 DEMO := .venv-demo
 NOTEBOOKS := .venv-notebooks
+DOCS := .venv-docs
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 LOCAL_MODEL := xllamacpp==2026.10.11549
@@ -77,8 +78,20 @@ faults: $(VENV)/ready ## Run the fault matrix and print it
 soak: $(VENV)/ready ## 100,000 calls, 200 at a time, a tenth of them faulty; takes some minutes
 	$(BIN)/python -m benchmarks.soak 100000 200
 
+$(DOCS)/ready: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(PIP) --upgrade "pip>=25.1"
+	$(DOCS)/bin/python $(PIP) --group docs
+	touch $@
+
+docs: $(DOCS)/ready ## Build the documentation site, in site/, and check its links; no network
+	$(DOCS)/bin/python -m docs.assemble
+	$(DOCS)/bin/zensical build --strict --clean --config-file build/mkdocs.yml
+	rm -rf site && mv build/site site
+	$(DOCS)/bin/python -m docs.links site
+
 probe: $(VENV)/ready ## Ask the live gateway what its documents leave open; without a key, say what it would ask and cost
 	$(BIN)/python -m empiriolabs_core.probe $(PROBE)
 
 clean: ## Remove the virtual environments and caches
-	rm -rf .venv-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv-* build site .mypy_cache .pytest_cache .ruff_cache

@@ -3,6 +3,8 @@
 A refusal by the gateway is raised as the OpenAI client's own class (`openai.AuthenticationError`,
 `openai.RateLimitError`, ...), so code written for that client goes on working. The classes here
 cover what the client has no class for. All of them are `EmpirioLabsError`.
+
+Docstrings say when an error is raised, and "Worth a retry" where one may help; then, what to do.
 """
 
 from __future__ import annotations
@@ -19,42 +21,68 @@ class EmpirioLabsError(Exception):
 
 
 class SettingsError(EmpirioLabsError, ValueError):
-    """An argument is wrong. Nothing was sent."""
+    """An argument is wrong. Nothing was sent.
+
+    The message names the argument, its value and what is taken.
+    """
 
 
 class MissingKeyError(SettingsError):
-    """No API key was given. Nothing was sent."""
+    """No API key was given. Nothing was sent.
+
+    Set `EMPIRIOLABS_API_KEY`, or pass `api_key`.
+    """
 
 
 class UnsupportedContentError(SettingsError):
-    """A message holds something that cannot be put on the wire. Nothing was sent."""
+    """A message holds something that cannot be put on the wire. Nothing was sent.
+
+    Leave that part out, or choose a model whose card lists its kind.
+    """
 
 
 class BudgetExceededError(EmpirioLabsError):
-    """The budget of a `track_cost` block is spent. Nothing was sent."""
+    """The budget of a `track_cost` block is spent. Nothing was sent.
+
+    Raise `budget_usd`, or stop.
+    """
 
 
 class InvalidReplyError(EmpirioLabsError, openai.OpenAIError):
-    """The gateway answered 200, but not with a chat completion. Worth a retry."""
+    """The gateway answered 200, but not with a chat completion. Worth a retry.
+
+    Check that `base_url` ends with the API's path, such as `/v1`.
+    """
 
 
 class IncompleteStreamError(InvalidReplyError):
-    """A stream ended before the model had finished. What it had yielded stays valid. Worth a retry."""
+    """A stream ended before the model had finished. What it had yielded stays valid. Worth a retry.
+
+    Ask again for a whole answer; a stream is never replayed.
+    """
 
 
 class ConnectionDroppedError(EmpirioLabsError, openai.APIConnectionError):
-    """The connection could not be made, or broke. Worth a retry."""
+    """The connection could not be made, or broke. Worth a retry.
+
+    Check `base_url` and the network; raise `max_retries`.
+    """
 
 
 class NoAnswerInTimeError(EmpirioLabsError, openai.APITimeoutError):
-    """The gateway sent nothing for as long as `timeout` allows. Worth a retry."""
+    """The gateway sent nothing for as long as `timeout` allows. Worth a retry.
+
+    Raise `timeout`, stream, or ask for less thinking.
+    """
 
     def __init__(self, message: str, request: Any) -> None:
         openai.APIConnectionError.__init__(self, message=message, request=request)
 
 
 class ReportedError(EmpirioLabsError, openai.OpenAIError):
-    """The gateway answered 200, then reported an error in the body or in mid-stream.
+    """The gateway answered 200, then reported an error in the body or in mid-stream. Worth a retry.
+
+    `code` and `body` hold what the gateway said.
 
     Attributes:
         code: the gateway's error code, such as `"upstream_error"`, if it gave one.
@@ -68,11 +96,17 @@ class ReportedError(EmpirioLabsError, openai.OpenAIError):
 
 
 class InsufficientCreditsError(EmpirioLabsError, openai.APIStatusError):
-    """402: the account has no credits left. No retry helps until it is topped up."""
+    """402: the account has no credits left.
+
+    Top up the account; until then no retry helps.
+    """
 
 
 class ContextOverflowError(EmpirioLabsError, openai.BadRequestError):
-    """400: the messages are longer than the model's context window."""
+    """400: the messages are longer than the model's context window.
+
+    Shorten the conversation, or choose a model with a larger window.
+    """
 
 
 # Each wording was seen: at DeepSeek and vLLM, at OpenAI, at DashScope, at llama.cpp. The gateway's own

@@ -1,6 +1,9 @@
 """Errors that are both the OpenAI client's class and LangChain's, so that either way of catching them works.
 
 LangChain's retry, fallback and summarisation middleware act on its own classes and their `is_retryable`.
+
+Docstrings say when an error is raised, and "Worth a retry" where one may help; then, what to do, unless the class of
+the core says it.
 """
 
 from __future__ import annotations
@@ -18,23 +21,35 @@ _Error = TypeVar("_Error", bound=openai.OpenAIError)
 
 
 class EmpirioLabsAuthenticationError(openai.AuthenticationError, langchain.ModelAuthenticationError):
-    """401: the API key is missing, malformed, inactive or unknown."""
+    """401: the API key is missing, malformed, inactive or unknown.
+
+    Check the key, and whether the account still has it.
+    """
 
 
 class EmpirioLabsInsufficientCreditsError(core.InsufficientCreditsError, langchain.ModelPermissionDeniedError):
-    """402: the account has no credits left. No retry helps until it is topped up."""
+    """402: the account has no credits left."""
 
 
 class EmpirioLabsPermissionDeniedError(openai.PermissionDeniedError, langchain.ModelPermissionDeniedError):
-    """403: the key may not do this."""
+    """403: the key may not do this.
+
+    Use a key that may.
+    """
 
 
 class EmpirioLabsInvalidRequestError(openai.BadRequestError, langchain.ModelInvalidRequestError):
-    """400: a parameter or message was refused."""
+    """400: a parameter or message was refused.
+
+    The message says which; see the fields that the model's card lists.
+    """
 
 
 class EmpirioLabsUnprocessableError(openai.UnprocessableEntityError, langchain.ModelInvalidRequestError):
-    """422: a parameter or message was refused."""
+    """422: a parameter or message was refused.
+
+    The message says which; see the fields that the model's card lists.
+    """
 
 
 class EmpirioLabsContextOverflowError(core.ContextOverflowError, langchain.ContextOverflowError):
@@ -42,23 +57,38 @@ class EmpirioLabsContextOverflowError(core.ContextOverflowError, langchain.Conte
 
 
 class EmpirioLabsNotFoundError(openai.NotFoundError, langchain.ModelNotFoundError):
-    """404: there is no such model."""
+    """404: there is no such model.
+
+    `python -m empiriolabs_core.catalog --live` lists the models that there are.
+    """
 
 
 class EmpirioLabsConflictError(openai.ConflictError, langchain.ModelAPIError):
-    """409: the request collided with another. Worth a retry."""
+    """409: the request collided with another. Worth a retry.
+
+    Wait, then ask again.
+    """
 
 
 class EmpirioLabsRateLimitError(openai.RateLimitError, langchain.ModelRateLimitError):
-    """429: more requests or tokens per minute than the account may have. Worth a retry."""
+    """429: more requests or tokens per minute than the account may have. Worth a retry.
+
+    Wait as long as `Retry-After` says, or send less at a time. The client does so `max_retries` times.
+    """
 
 
 class EmpirioLabsServerError(openai.InternalServerError, langchain.ModelAPIError):
-    """5xx: the gateway or the model behind it failed. Worth a retry."""
+    """5xx: the gateway or the model behind it failed. Worth a retry.
+
+    Wait, then ask again. The client does so `max_retries` times.
+    """
 
 
 class EmpirioLabsStatusError(openai.APIStatusError, langchain.ModelInvalidRequestError):
-    """Any other status."""
+    """Any other status.
+
+    Look at `status_code` and `body`.
+    """
 
 
 class EmpirioLabsTimeoutError(core.NoAnswerInTimeError, langchain.ModelTimeoutError):

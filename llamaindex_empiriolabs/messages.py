@@ -57,7 +57,10 @@ _ROLES = {
 
 
 class InvalidToolArgumentsError(InvalidReplyError, ValueError):
-    """The model called a tool with arguments that are no JSON object. Worth a retry."""
+    """The model called a tool with arguments that are no JSON object. Worth a retry.
+
+    Ask again, or raise `max_tokens` if the arguments were cut short.
+    """
 
 
 class EmpirioLabsChatResponse(ChatResponse):

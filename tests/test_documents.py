@@ -15,7 +15,11 @@ import pytest
 from empiriolabs_core.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "tests/README.md")
+DOCUMENTS = (
+    "README.md",
+    "tests/README.md",
+    *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")),
+)
 SNIPPETS = [
     pytest.param(snippet, id=f"{name}-{number}")
     for name in DOCUMENTS
@@ -24,6 +28,8 @@ SNIPPETS = [
 NOTEBOOKS = sorted((ROOT / "cookbook").glob("*.ipynb"))
 
 
+# LlamaIndex's agents look at each attribute of their own, deprecated ones too.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_snippet(
     snippet: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

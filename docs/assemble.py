@@ -1,0 +1,198 @@
+"""Puts the pages of the site together: python -m docs.assemble, from the root of the repository.
+
+Pages are Markdown of this folder, documents of the repository as they are, notebooks as they were saved, and the
+reference, for which the docstrings are read when the site is built. What stands elsewhere is included and not copied:
+
+* `<!-- include README.md#LangChain -->` is the text below that heading; without one, what stands before the first.
+* `<!-- errors -->` is the table of errors, from their docstrings.
+
+Writes `build/docs` and `build/mkdocs.yml`, which is this folder's with the pages that there are. The standard library
+is all it needs, so that any generator for Markdown can go on from there.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+SECTIONS = {
+    "Home": ["docs/index.md"],
+    "Getting started": ["docs/start/*.md"],
+    "Guides": [
+        *[f"docs/guides/{name}.md" for name in ("reasoning", "tools", "structured-output", "web-search")],
+        *[f"docs/guides/{name}.md" for name in ("retrieval", "costs", "errors", "testing", "*")],
+    ],
+    "Cookbook": ["cookbook/README.md", "cookbook/*.ipynb"],
+    "Features": ["docs/features.md"],
+    "Benchmarks": ["benchmarks/README.md", "benchmarks/FAULTS.md"],
+    "What is verified": ["docs/verified.md", "tests/cassettes/README.md"],
+    "More": ["docs/*.md", "CHANGELOG.md", "CONTRIBUTING.md"],
+}
+"""What stands in the navigation, in order, by patterns. Of what there is none, nothing is shown."""
+
+REFERENCE = [
+    "langchain_empiriolabs",
+    "langchain_empiriolabs.errors",
+    "llamaindex_empiriolabs",
+    *[f"empiriolabs_core.{name}" for name in ("settings", "connection", "vectors", "catalog", "costs", "errors")],
+    *[f"empiriolabs_core.{name}" for name in ("sandbox", "sandbox.faults", "gateway", "replies")],
+]
+"""The modules whose public names are documented."""
+
+
+def page_of(source: str) -> str:
+    """Return the page that a file becomes: `benchmarks/README.md` becomes `benchmarks/index.md`."""
+    path = PurePosixPath(source.removeprefix("docs/"))
+    name = "index" if path.stem == "README" else path.stem.lower() if path.stem.isupper() else path.stem
+    return str(path.with_name(f"{name}.md"))
+
+
+def sections(root: Path = ROOT) -> dict[str, list[str]]:
+    """Return the files of each section. A file that several patterns match stands where the first one does."""
+    seen: set[str] = set()
+    found: dict[str, list[str]] = {}
+    for title, patterns in SECTIONS.items():
+        for pattern in patterns:
+            for path in sorted(root.glob(pattern)):
+                source = path.relative_to(root).as_posix()
+                if source not in seen:
+                    seen.add(source)
+                    found.setdefault(title, []).append(source)
+    return found
+
+
+def section_of(text: str, heading: str) -> str:
+    """Return what stands below a heading, or without one, between the title and the first heading below it.
+
+    Raises:
+        LookupError: there is no such heading.
+    """
+    parts = re.split(r"^(#+ .*)$", text, flags=re.MULTILINE)
+    titles = [part.lstrip("# ") for part in parts[1::2]]
+    if not heading:
+        return parts[2].strip()
+    if heading not in titles:
+        raise LookupError(f"There is no heading {heading!r}. There are: {', '.join(titles)}.")
+    return parts[2 * titles.index(heading) + 2].strip()
+
+
+def relinked(text: str, source: str, page: str, pages: dict[str, str], root: Path = ROOT) -> str:
+    """Return the text of a file with its links to other files leading to their pages.
+
+    A link to a file of the repository that is no page becomes plain text. A link to nothing is left, for the check of
+    the links to find.
+    """
+
+    def link(match: re.Match[str]) -> str:
+        label, target, anchor = match["label"], match["target"], match["anchor"] or ""
+        path = os.path.normpath(os.path.join(os.path.dirname(source), target))
+        if path in pages:
+            return f"[{label}]({os.path.relpath(pages[path], os.path.dirname(page) or '.')}{anchor})"
+        return label if (root / path).exists() else match[0]
+
+    pattern = r"(?<!!)\[(?P<label>[^\]\n]+)\]\((?!\w+:)(?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)"
+    return re.sub(pattern, link, text)
+
+
+def included(text: str, source: str, page: str, pages: dict[str, str]) -> str:
+    """Return a page with what it includes in place."""
+
+    def include(match: re.Match[str]) -> str:
+        path, _, heading = match[1].partition("#")
+        return relinked(section_of((ROOT / path).read_text(encoding="utf-8"), heading), path, page, pages)
+
+    text = relinked(text, source, page, pages)
+    text = re.sub(r"<!-- include (.*?) -->", include, text)
+    return re.sub(r"<!-- errors -->", lambda _: error_table(), text)
+
+
+def notebook(text: str, stem: str, images: Path) -> str:
+    """Return a notebook as Markdown: its cells, and what they printed when it was saved. Nothing is run."""
+    lines = []
+    for number, cell in enumerate(json.loads(text)["cells"]):
+        said = "".join(cell["source"])
+        if cell["cell_type"] != "code":
+            lines.append(said)
+            continue
+        lines.append(f"```python\n{said}\n```")
+        for place, output in enumerate(cell["outputs"]):
+            lines += _shown(output, f"{stem}-{number}-{place}.png", images)
+    return "\n\n".join(lines) + "\n"
+
+
+def _shown(output: dict[str, Any], name: str, images: Path) -> Iterator[str]:
+    data = output.get("data", {})
+    if "image/png" in data:
+        (images / name).write_bytes(base64.b64decode("".join(data["image/png"])))
+        yield f"![What the cell shows]({name})"
+    elif "text/html" in data:
+        yield "".join(data["text/html"])
+    elif "text/markdown" in data:
+        yield "".join(data["text/markdown"])
+    else:
+        printed = "".join(output.get("text") or data.get("text/plain") or output.get("traceback") or "")
+        plain = re.sub(r"\x1b\[[\d;]*m", "", printed).rstrip()
+        yield f"````text\n{plain}\n````"
+
+
+def classes(path: str) -> dict[str, tuple[str, str]]:
+    """Return the public classes of a module: the first base and the docstring of each."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    nodes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    return {node.name: (ast.unparse(node.bases[0]), ast.get_docstring(node) or "") for node in nodes if node.bases}
+
+
+def error_table() -> str:
+    """Return the table of errors: what each framework raises, when, whether a retry may help, and what to do."""
+    core, ours = classes("empiriolabs_core/errors.py"), classes("langchain_empiriolabs/errors.py")
+    rows = {name: (base.removeprefix("core."), text) for name, (base, text) in ours.items()}
+    both = {name: (name, text) for name, (_, text) in core.items() if name not in {base for base, _ in rows.values()}}
+    theirs = classes("llamaindex_empiriolabs/messages.py")
+    both |= {"none": ("InvalidToolArgumentsError", theirs["InvalidToolArgumentsError"][1])}
+    lines = ["| in LangChain | in LlamaIndex | when | retry | what to do |", "|---|---|---|---|---|"]
+    for name, (base, text) in {**both, **rows}.items():
+        if name != "EmpirioLabsError" and base.endswith("Error"):
+            when, *todo = text.split("\n\n")
+            todo = todo or core[base][1].split("\n\n")[1:]
+            retry = "yes" if "Worth a retry." in when else "no"
+            raised = "none, but `invalid_tool_calls`" if name == "none" else f"`{name}`"
+            cells = (raised, f"`{base}`", when.replace("Worth a retry.", ""), retry, todo[0])
+            lines.append(f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def assemble(build: Path) -> None:
+    """Write the pages and the configuration."""
+    shutil.rmtree(build, ignore_errors=True)
+    found = sections()
+    pages = {source: page_of(source) for sources in found.values() for source in sources}
+    for source, page in pages.items():
+        target = build / "docs" / page
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = (ROOT / source).read_text(encoding="utf-8")
+        if source.endswith(".ipynb"):
+            text = notebook(text, target.stem, target.parent)
+        target.write_text(included(text, source, page, pages), encoding="utf-8")
+    nav: list[Any] = []
+    for title, sources in found.items():
+        inside = [pages[source] for source in sources]
+        nav.append({title: inside[0] if len(inside) == 1 else inside})
+    (build / "docs" / "reference").mkdir()
+    for module in REFERENCE:
+        (build / f"docs/reference/{module}.md").write_text(f"# {module}\n\n::: {module}\n", encoding="utf-8")
+    nav.insert(-1, {"Reference": [f"reference/{module}.md" for module in REFERENCE]})
+    config = (ROOT / "docs/mkdocs.yml").read_text(encoding="utf-8")
+    (build / "mkdocs.yml").write_text(f"{config}\nnav: {json.dumps(nav)}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    assemble(ROOT / "build")
