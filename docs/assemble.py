@@ -39,6 +39,9 @@ SECTIONS = {
 }
 """What stands in the navigation, in order, by patterns. Of what there is none, nothing is shown."""
 
+ELSEWHERE = {"README.md": "index.md", "tests/README.md": "guides/testing.md"}
+"""Files that are included in a page, and so have none of their own."""
+
 REFERENCE = [
     "langchain_empiriolabs",
     "langchain_empiriolabs.errors",
@@ -174,8 +177,9 @@ def assemble(build: Path) -> None:
     """Write the pages and the configuration."""
     shutil.rmtree(build, ignore_errors=True)
     found = sections()
-    pages = {source: page_of(source) for sources in found.values() for source in sources}
-    for source, page in pages.items():
+    own = {source: page_of(source) for sources in found.values() for source in sources}
+    pages = {**ELSEWHERE, **own}
+    for source, page in own.items():
         target = build / "docs" / page
         target.parent.mkdir(parents=True, exist_ok=True)
         text = (ROOT / source).read_text(encoding="utf-8")
@@ -191,6 +195,7 @@ def assemble(build: Path) -> None:
         (build / f"docs/reference/{module}.md").write_text(f"# {module}\n\n::: {module}\n", encoding="utf-8")
     nav.insert(-1, {"Reference": [f"reference/{module}.md" for module in REFERENCE]})
     config = (ROOT / "docs/mkdocs.yml").read_text(encoding="utf-8")
+    shutil.copy(ROOT / "docs/extra.css", build / "docs")
     (build / "mkdocs.yml").write_text(f"{config}\nnav: {json.dumps(nav)}\n", encoding="utf-8")
 
 

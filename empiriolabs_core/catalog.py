@@ -24,7 +24,9 @@ from empiriolabs_core.errors import InvalidReplyError, excerpt
 from empiriolabs_core.gateway import get, get_async
 
 DEFAULT_API_BASE = "https://api.empiriolabs.ai/v1"
+"""URL of the public gateway."""
 BASE_VARIABLE = "EMPIRIOLABS_API_BASE"
+"""The environment variable that holds another URL."""
 
 READ_ON = datetime.date(2026, 11, 21)
 """The day on which the numbers of the built-in cards were read off the model pages."""
@@ -32,7 +34,15 @@ READ_ON = datetime.date(2026, 11, 21)
 
 @dataclass(frozen=True)
 class Parameter:
-    """A request parameter that a model lists."""
+    """A request parameter that a model lists.
+
+    Attributes:
+        name: its key in the body.
+        default: what the gateway takes if none is sent, where that is listed.
+        minimum: the least value, if there is one.
+        maximum: the greatest value, if there is one.
+        options: the values that are taken, if they are listed.
+    """
 
     name: str
     default: Any = None
@@ -59,7 +69,19 @@ class Rates:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known about one model id."""
+    """What is known about one model id.
+
+    Attributes:
+        id: what to send as `model`.
+        name: what to show.
+        provider: who made the model.
+        input_modalities: what messages may hold, such as `"text"` and `"image"`.
+        output_modalities: what it answers with.
+        region: where it is served.
+        endpoints: method and path of the routes that serve it.
+        parameters: the request parameters that it lists.
+        rates: its prices; `None` where they are not known.
+    """
 
     id: str
     name: str

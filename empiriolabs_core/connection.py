@@ -24,6 +24,7 @@ from empiriolabs_core.errors import MissingKeyError, SettingsError
 from empiriolabs_core.gateway import Connection, Gateway
 
 KEY_VARIABLE = "EMPIRIOLABS_API_KEY"
+"""The environment variable that holds the API key."""
 
 _STAYS_HERE = ("api_key", "default_headers", "http_client", "http_async_client")
 _METER = ContextMeter()
@@ -58,7 +59,8 @@ class ConnectionFields(BaseModel):
     """Seconds without a byte after which a request fails, or an `openai.Timeout`. Default: 900."""
 
     max_retries: Annotated[int, Field(strict=True, ge=0)] = 2
-    """How often the OpenAI client repeats a request after 408, 409, 429, 5xx or a lost connection."""
+    """How often the OpenAI client repeats a request after 408, 409, 429, 5xx or a lost connection, 0 or more.
+    Default: 2."""
 
     default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)
     """Further HTTP headers of every request. They may hold credentials, so they are in no repr, dump or pickle."""

@@ -72,7 +72,18 @@ def cost_of_call(body: Mapping[str, Any], usage: Mapping[str, Any] | None) -> Co
 
 @dataclass
 class Totals:
-    """Sums over calls."""
+    """Sums over calls.
+
+    Attributes:
+        calls: how many there were.
+        calls_of_unknown_cost: those of models without rates, or without reported usage. They are not in `usd`.
+        input_tokens: tokens of the prompts.
+        cached_tokens: those of them that were read from the cache.
+        output_tokens: generated tokens, reasoning included.
+        reasoning_tokens: those of them that were reasoning.
+        searches: calls with web search.
+        usd: US dollars.
+    """
 
     calls: int = 0
     calls_of_unknown_cost: int = 0

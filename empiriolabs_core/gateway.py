@@ -30,19 +30,35 @@ from empiriolabs_core.errors import (
 from empiriolabs_core.replies import JSON, StreamCheck, check_completion, check_error, check_object
 
 CHAT = "/chat/completions"
+"""Path of chat, below the base URL."""
 CONNECT_TIMEOUT = 10.0
 """Seconds to wait for a connection. The rest of a timeout is for the answer."""
 
 
 class Request(NamedTuple):
-    """What one call sends: the JSON body, and the OpenAI client's options for this request."""
+    """What one call sends.
+
+    Attributes:
+        body: the JSON body.
+        options: the OpenAI client's options for this request, such as `timeout`.
+    """
 
     body: JSON
     options: JSON
 
 
 class Connection(NamedTuple):
-    """Where and how to connect. Two equal connections can share a client."""
+    """Where and how to connect. Two equal connections can share a client.
+
+    Attributes:
+        base_url: URL of the API.
+        api_key: API key.
+        timeout: seconds, or an `openai.Timeout`.
+        max_retries: how often the OpenAI client repeats a request.
+        headers: further HTTP headers, as names and values.
+        http_client: HTTP client for synchronous calls; `None` for the OpenAI client's default.
+        http_async_client: HTTP client for asynchronous calls; `None` for the OpenAI client's default.
+    """
 
     base_url: str
     api_key: str

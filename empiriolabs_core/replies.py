@@ -19,7 +19,15 @@ JSON = dict[str, Any]
 
 
 class Usage(NamedTuple):
-    """Token counts of one call. `cached_tokens` are part of the input, `reasoning_tokens` of the output."""
+    """Token counts of one call.
+
+    Attributes:
+        input_tokens: tokens of the prompt.
+        output_tokens: generated tokens, reasoning included.
+        total_tokens: both together.
+        cached_tokens: tokens of the prompt that were read from the cache; `None` if not reported.
+        reasoning_tokens: generated tokens that were reasoning; `None` if not reported.
+    """
 
     input_tokens: int
     output_tokens: int
@@ -152,7 +160,14 @@ class StreamCheck:
 
 @dataclass
 class ToolCall:
-    """A tool call that is being streamed. `arguments` is the JSON text so far."""
+    """A tool call that is being streamed.
+
+    Attributes:
+        position: its place among the calls, from 0.
+        id: its id, once it has come.
+        name: the tool's name, once it has come.
+        arguments: the JSON text so far.
+    """
 
     position: int
     id: str | None = None
@@ -161,7 +176,14 @@ class ToolCall:
 
 
 class ToolCallPiece(NamedTuple):
-    """What one delta added to a call. `id` and `name` are set only where they are new."""
+    """What one delta added to a call.
+
+    Attributes:
+        call: the call so far.
+        id: the call's id, only where it is new.
+        name: the tool's name, only where it is new.
+        arguments: the piece of JSON text.
+    """
 
     call: ToolCall
     id: str | None
@@ -231,7 +253,15 @@ def warn_if_cut_short(finish_reason: str | None, text: object, tool_calls: objec
 
 
 class Citation(NamedTuple):
-    """A source that an answer names. The indices are places in the answer's text, where the gateway gave them."""
+    """A source that an answer names.
+
+    Attributes:
+        url: where it is.
+        title: its title, if there is one.
+        cited_text: the text that is cited, if it came.
+        start_index: where the citation starts in the answer's text, in characters, where the gateway gave it.
+        end_index: where it ends.
+    """
 
     url: str
     title: str | None = None
@@ -290,7 +320,15 @@ def _citation(entry: Any) -> Citation | None:
 
 
 class Delta(NamedTuple):
-    """What one chunk of a stream adds to the message."""
+    """What one chunk of a stream adds to the message.
+
+    Attributes:
+        text: visible text.
+        reasoning: text of the reasoning.
+        tool_calls: pieces of tool calls.
+        logprobs: log probabilities as they came.
+        finish_reason: why the answer ended, in the chunk that ends it.
+    """
 
     text: str
     reasoning: str

@@ -32,6 +32,7 @@ from empiriolabs_core.gateway import Request
 from empiriolabs_core.replies import JSON
 
 DEFAULT_MODEL = "deepseek-v4-flash"
+"""The model of a constructor without one."""
 
 ReasoningEffort = Literal["none", "low", "medium", "high", "max"]
 SendBackReasoning = Literal["tool_calls", "always", "never"]
@@ -52,7 +53,8 @@ class RequestFields(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
 
     model: str = Field(default=DEFAULT_MODEL, min_length=1, validation_alias=AliasChoices("model", "model_name"))
-    """Model id, such as `"deepseek-v4-pro"` or `"deepseek-v4-flash:variant1"`. Any id is accepted."""
+    """Model id, such as `"deepseek-v4-pro"` or `"deepseek-v4-flash:variant1"`. Any id is accepted. Default:
+    `"deepseek-v4-flash"`."""
 
     temperature: Annotated[float, Field(strict=True, ge=0, le=2)] | None = None
     """Sampling temperature, 0 to 2. Gateway's default: 0.7. DeepSeek V4 ignores it while it thinks. (Model pages)"""
@@ -89,10 +91,11 @@ class RequestFields(BaseModel):
 
     send_back_reasoning: SendBackReasoning = "tool_calls"
     """Which earlier assistant turns carry their `reasoning_content` in the next request: those with
-    `"tool_calls"`, which DeepSeek V4 insists on, `"always"` all, or `"never"` any."""
+    `"tool_calls"`, which DeepSeek V4 insists on, `"always"` all, or `"never"` any. Default: `"tool_calls"`. (DeepSeek;
+    not documented for the gateway)"""
 
     stream_usage: _Bool = True
-    """Whether a stream asks for token usage."""
+    """Whether a stream asks for token usage. Default: true. That the gateway reports it then is not documented."""
 
     extra_body: dict[str, Any] | None = None
     """Further top-level keys of the JSON body, which this package does not know. The model's and the call's

@@ -21,6 +21,7 @@ from empiriolabs_core.gateway import Request
 from empiriolabs_core.replies import JSON
 
 EMBEDDINGS, RERANKS = "/embeddings", "/reranks"
+"""Paths of the two routes, below the base URL."""
 DOCUMENTED_BATCH = 10
 """Texts that one embeddings request may hold. (Model page; the vendor's own package says 2,048.)"""
 MOST_DOCUMENTS = 500
@@ -37,21 +38,22 @@ class EmbeddingFields(ConnectionFields):
     """
 
     model: str = Field(default="text-embedding-v4", min_length=1, validation_alias=AliasChoices("model", "model_name"))
-    """Model id. Any id is accepted."""
+    """Model id. Any id is accepted. Default: `"text-embedding-v4"`."""
 
     dimensions: Dimensions | None = None
     """Length of the vectors: 2048, 1536, 1024, 768, 512, 256, 128 or 64. Gateway's default: 1024. (Model page)"""
 
     encoding_format: Literal["float", "base64"] = "float"
-    """How vectors travel: `"float"`, or `"base64"`, which is shorter. (Model page)"""
+    """How vectors travel: `"float"`, or `"base64"`, which is shorter. Default: `"float"`. (Model page)"""
 
     batch_size: Annotated[int, Field(strict=True, ge=1)] = Field(
         default=DOCUMENTED_BATCH, validation_alias=AliasChoices("batch_size", "chunk_size", "embed_batch_size")
     )
-    """Most texts of one request. The documented limit is 10."""
+    """Most texts of one request, 1 or more. Default: 10, the documented limit. (Model page; the vendor's own
+    package says 2,048.)"""
 
     max_concurrency: Annotated[int, Field(strict=True, ge=1)] = 4
-    """Most requests at a time: of one call, or of all calls in one event loop."""
+    """Most requests at a time, 1 or more: of one call, or of all calls in one event loop. Default: 4."""
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Return a vector for each text, in order. Batches are sent side by side, `max_concurrency` at a time.
@@ -161,7 +163,12 @@ def _vector(wire: Any) -> list[float]:
 
 
 class Ranked(NamedTuple):
-    """A document's place in the list that was sent, and its score. Scores compare within one request only."""
+    """A document of a ranking.
+
+    Attributes:
+        place: its place in the list that was sent, from 0.
+        score: how relevant it is. Scores compare within one request only.
+    """
 
     place: int
     score: float
@@ -175,7 +182,7 @@ class RerankFields(ConnectionFields):
     """
 
     model: str = Field(default="qwen3-rerank", min_length=1)
-    """Model id. Any id is accepted."""
+    """Model id. Any id is accepted. Default: `"qwen3-rerank"`."""
 
     top_n: Annotated[int, Field(strict=True, ge=1, le=MOST_DOCUMENTS)] | None = None
     """How many documents to keep, 1 to 500. Default: all. (Model page)"""

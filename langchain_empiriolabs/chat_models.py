@@ -56,7 +56,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
 
     streaming: bool = False
-    """Whether `invoke` streams under the hood, so that callbacks see each token."""
+    """Whether `invoke` streams under the hood, so that callbacks see each token. Default: false."""
 
     @property
     def model_name(self) -> str:

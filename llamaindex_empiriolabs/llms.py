@@ -70,7 +70,8 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
 
     context_window: int | None = Field(default=None, ge=1)
-    """Tokens of prompt and answer together. Default: what the model's card says, or 128,000 without a card."""
+    """Tokens of prompt and answer together, 1 or more. Default: what the model's card says, or without a card
+    128,000."""
 
     @classmethod
     def class_name(cls) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
-JSON_TYPE = "application/json"
-STREAM_TYPE = "text/event-stream"
+JSON_TYPE, STREAM_TYPE = "application/json", "text/event-stream"
+"""Content types of whole replies and of streams."""
 
 KINDS = {
     "status": "answer with `status`, `code`, `message` and `headers`",
@@ -46,7 +46,20 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault, for one request. `KINDS` says what each kind does with the other fields."""
+    """One fault, for one request. `KINDS` says what each kind does with the other fields.
+
+    Attributes:
+        kind: one of `KINDS`.
+        after: pieces of the answer that come before the fault.
+        status: HTTP status.
+        code: `code` of the error envelope.
+        message: `message` of the error envelope.
+        headers: further headers.
+        seconds: seconds to wait.
+        size: bytes, or pieces.
+        url: where a redirect leads.
+        value: what stands as `choices`.
+    """
 
     kind: str
     after: int = 0

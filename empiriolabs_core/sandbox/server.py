@@ -78,6 +78,7 @@ class Sandbox:
     """
 
     api_key = API_KEY
+    """The key that it takes."""
 
     def __init__(
         self,
