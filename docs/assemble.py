@@ -88,34 +88,43 @@ def section_of(text: str, heading: str) -> str:
     return parts[2 * titles.index(heading) + 2].strip()
 
 
-def relinked(text: str, source: str, page: str, pages: dict[str, str], root: Path = ROOT) -> str:
-    """Return the text of a file with its links to other files leading to their pages.
+_LINK = re.compile(r"(?P<mark>!?)\[(?P<label>[^\]\n]+)\]\((?!\w+:)(?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+
+
+def relinked(text: str, source: str, page: str, pages: dict[str, str], root: Path = ROOT) -> tuple[str, list[str]]:
+    """Return the text of a file with its links to other files leading to their pages, and the images that it shows.
 
     A link to a file of the repository that is no page becomes plain text. A link to nothing is left, for the check of
     the links to find.
     """
+    images = []
 
     def link(match: re.Match[str]) -> str:
-        label, target, anchor = match["label"], match["target"], match["anchor"] or ""
-        path = os.path.normpath(os.path.join(os.path.dirname(source), target))
-        if path in pages:
-            return f"[{label}]({os.path.relpath(pages[path], os.path.dirname(page) or '.')}{anchor})"
+        label, anchor = match["label"], match["anchor"] or ""
+        path = os.path.normpath(os.path.join(os.path.dirname(source), match["target"]))
+        target = pages.get(path)
+        if match["mark"] and (root / path).is_file():
+            images.append(path)
+            target = path.removeprefix("docs/")
+        if target is not None:
+            return f"{match['mark']}[{label}]({os.path.relpath(target, os.path.dirname(page) or '.')}{anchor})"
         return label if (root / path).exists() else match[0]
 
-    pattern = r"(?<!!)\[(?P<label>[^\]\n]+)\]\((?!\w+:)(?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)"
-    return re.sub(pattern, link, text)
+    return _LINK.sub(link, text), images
 
 
-def included(text: str, source: str, page: str, pages: dict[str, str]) -> str:
-    """Return a page with what it includes in place."""
+def included(text: str, source: str, page: str, pages: dict[str, str]) -> tuple[str, list[str]]:
+    """Return a page with what it includes in place, and the images that it shows."""
+    text, images = relinked(text, source, page, pages)
 
     def include(match: re.Match[str]) -> str:
         path, _, heading = match[1].partition("#")
-        return relinked(section_of((ROOT / path).read_text(encoding="utf-8"), heading), path, page, pages)
+        found, more = relinked(section_of((ROOT / path).read_text(encoding="utf-8"), heading), path, page, pages)
+        images.extend(more)
+        return found
 
-    text = relinked(text, source, page, pages)
     text = re.sub(r"<!-- include (.*?) -->", include, text)
-    return re.sub(r"<!-- errors -->", lambda _: error_table(), text)
+    return re.sub(r"<!-- errors -->", lambda _: error_table(), text), images
 
 
 def notebook(text: str, stem: str, images: Path) -> str:
@@ -160,15 +169,15 @@ def error_table() -> str:
     rows = {name: (base.removeprefix("core."), text) for name, (base, text) in ours.items()}
     both = {name: (name, text) for name, (_, text) in core.items() if name not in {base for base, _ in rows.values()}}
     theirs = classes("llamaindex_empiriolabs/messages.py")
-    both |= {"none": ("InvalidToolArgumentsError", theirs["InvalidToolArgumentsError"][1])}
-    lines = ["| in LangChain | in LlamaIndex | when | retry | what to do |", "|---|---|---|---|---|"]
+    both |= {"invalid_tool_calls": ("InvalidToolArgumentsError", theirs["InvalidToolArgumentsError"][1])}
+    lines = ["| error | when | retry | what to do |", "|---|---|---|---|"]
     for name, (base, text) in {**both, **rows}.items():
         if name != "EmpirioLabsError" and base.endswith("Error"):
             when, *todo = text.split("\n\n")
             todo = todo or core[base][1].split("\n\n")[1:]
             retry = "yes" if "Worth a retry." in when else "no"
-            raised = "none, but `invalid_tool_calls`" if name == "none" else f"`{name}`"
-            cells = (raised, f"`{base}`", when.replace("Worth a retry.", ""), retry, todo[0])
+            raised = f"`{name}`" if name == base else f"`{name}`<br>in LlamaIndex `{base}`"
+            cells = (raised, when.replace("Worth a retry.", ""), retry, todo[0])
             lines.append(f"| {' | '.join(' '.join(cell.split()) for cell in cells)} |")
     return "\n".join(lines)
 
@@ -185,7 +194,12 @@ def assemble(build: Path) -> None:
         text = (ROOT / source).read_text(encoding="utf-8")
         if source.endswith(".ipynb"):
             text = notebook(text, target.stem, target.parent)
-        target.write_text(included(text, source, page, pages), encoding="utf-8")
+        text, images = included(text, source, page, pages)
+        target.write_text(text, encoding="utf-8")
+        for image in images:
+            copy = build / "docs" / image.removeprefix("docs/")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / image, copy)
     nav: list[Any] = []
     for title, sources in found.items():
         inside = [pages[source] for source in sources]
