@@ -31,7 +31,7 @@ TOOLS = [
 
 def raw(sandbox: Sandbox, body: Any, headers: dict[str, str] | None = None, path: str = "/v1/chat/completions") -> Any:
     """Return status, headers and text of a request that no client has prepared."""
-    connection = http.client.HTTPConnection(urlsplit(sandbox.base_url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(sandbox.base_url).netloc, timeout=60)
     sent = {"authorization": f"Bearer {sandbox.api_key}"} if headers is None else headers
     connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), sent)
     response = connection.getresponse()
