@@ -70,12 +70,6 @@ def test_notebooks_are_stored_as_they_ran(path: Path) -> None:
     assert f"({path.name})" in (ROOT / "cookbook" / "README.md").read_text()
 
 
-def test_the_cookbook_on_retrieval() -> None:
-    shown = _run("rag.py")
-    assert shown.count("The generator is named Gertrude.") == 2
-    assert "text-embedding-v4" in shown
-
-
 @pytest.mark.real_model
 def test_the_demo() -> None:
     shown = _run("quickstart.py")
