@@ -289,8 +289,8 @@ class Sandbox:
         given = scripted.chunks if scripted is not None else None
         for chunk in chunks(turn, include_usage=include_usage) if given is None else given:
             yield event(chunk)
-            if self._delay:
-                await asyncio.sleep(self._delay)
+            # Without delay too: in between, the server sees that a client has left, and stops.
+            await asyncio.sleep(self._delay)
         # Keep-alive comments and [DONE] are DeepSeek's; for the gateway, inferred.
         yield b": keep-alive\n\n"
         self._bill(body, turn.usage)

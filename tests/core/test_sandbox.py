@@ -235,6 +235,19 @@ def test_stopping_is_quick_with_a_stream_open() -> None:
     assert time.monotonic() - before < 5
 
 
+def test_a_client_that_leaves_is_noticed(
+    sandbox: Sandbox, where: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.script(Answer("word " * 5000))
+    stream = ChatEmpirioLabs(**where).stream("Hello")
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    chat(sandbox)
+    chat(sandbox)
+    assert [line.stream for line in sandbox.ledger] == [False, False]
+    assert caplog.messages == []
+
+
 def test_from_a_shell() -> None:
     command = [sys.executable, "-m", "empiriolabs_core.sandbox", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
