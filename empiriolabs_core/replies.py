@@ -39,16 +39,18 @@ class Usage(NamedTuple):
 def read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
     """Read a `usage` object; `None` where the gateway reported none.
 
-    Cached tokens are read where OpenAI and where DeepSeek put them.
+    Cached tokens are read where OpenAI and where DeepSeek put them. Where there is a total and nothing else, as with
+    rerank, all of it is input.
     """
     if not usage or not isinstance(usage, Mapping):
         return None
     cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
-    prompt, completion = _count(usage, "prompt_tokens") or 0, _count(usage, "completion_tokens") or 0
+    total, completion = _count(usage, "total_tokens") or 0, _count(usage, "completion_tokens") or 0
+    prompt = (_count(usage, "prompt_tokens") or 0) if {"prompt_tokens", "completion_tokens"} & usage.keys() else total
     return Usage(
         input_tokens=prompt,
         output_tokens=completion,
-        total_tokens=_count(usage, "total_tokens") or prompt + completion,
+        total_tokens=total or prompt + completion,
         cached_tokens=_count(usage, "prompt_cache_hit_tokens") if cached is None else cached,
         reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
     )

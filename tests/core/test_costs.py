@@ -15,11 +15,12 @@ from langchain_core.tools import tool
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage
 
+from empiriolabs_core.catalog import CARDS, ModelCard, Rates
 from empiriolabs_core.costs import Cost, CostTracker, cost_of, track_cost
 from empiriolabs_core.errors import BudgetExceededError
 from empiriolabs_core.replies import Usage
 from empiriolabs_core.sandbox import Answer, Sandbox
-from langchain_empiriolabs import ChatEmpirioLabs
+from langchain_empiriolabs import ChatEmpirioLabs, EmpirioLabsRerank
 from llamaindex_empiriolabs import EmpirioLabs
 from tests.drivers import DRIVERS, Case
 
@@ -78,6 +79,17 @@ def test_cost_in_the_frameworks_metadata(sandbox: Sandbox, where: dict[str, Any]
         cost = cost_of("deepseek-v4-flash", usage)
         assert cost is not None
         assert told["cost_usd"] == float(cost.total)
+
+
+def test_a_rerank_reports_a_total_only(
+    sandbox: Sandbox, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = Rates(input=Decimal("0.05"), output=Decimal(0))
+    monkeypatch.setitem(CARDS, "qwen3-rerank", ModelCard("qwen3-rerank", "Rerank", rates=rates))
+    with track_cost() as costs:
+        EmpirioLabsRerank(**where).rerank("Which cat?", ["A cat.", "A dog."])
+    assert costs.total.input_tokens == sandbox.ledger[0].prompt_tokens > 0
+    assert costs.total_usd == bill(sandbox) > 0
 
 
 def test_no_card_no_cost() -> None:
