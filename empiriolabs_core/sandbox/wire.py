@@ -134,8 +134,7 @@ def completion(turn: Turn) -> JSON:
         logprobs = _logprobs(answer.content or "") if turn.logprobs else None
         message.update(answer.extra)
         choices.append({"index": index, "message": message, "finish_reason": finish_reason, "logprobs": logprobs})
-    head = {"id": turn.id, "object": "chat.completion", "created": turn.created, "model": turn.model}
-    return {**head, "choices": choices, "usage": turn.usage}
+    return {**_head(turn, "chat.completion"), "choices": choices, "usage": turn.usage}
 
 
 def chunks(turn: Turn, *, include_usage: bool) -> Iterator[JSON]:
@@ -158,8 +157,13 @@ def chunks(turn: Turn, *, include_usage: bool) -> Iterator[JSON]:
 def chunk(turn: Turn, delta: JSON, index: int, finish_reason: str | None = None, logprobs: Any = None) -> JSON:
     """Return one chunk."""
     choice = {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
-    head = {"id": turn.id, "object": "chat.completion.chunk", "created": turn.created, "model": turn.model}
-    return {**head, "choices": [choice]}
+    return {**_head(turn, "chat.completion.chunk"), "choices": [choice]}
+
+
+def _head(turn: Turn, kind: str) -> JSON:
+    """Return what stands before the choices. The fingerprint is documented by DeepSeek; for the gateway, inferred."""
+    head = {"id": turn.id, "object": kind, "created": turn.created, "model": turn.model}
+    return {**head, "system_fingerprint": "fp_sandbox"}
 
 
 def _call_deltas(call: JSON, number: int) -> Iterator[JSON]:

@@ -171,6 +171,7 @@ def test_the_stream_on_the_raw_wire(sandbox: Sandbox) -> None:
     assert kinds[0] == "role"
     assert kinds.index("reasoning_content") < kinds.index("content")
     assert kinds[-2:] == ["end", "usage"]
+    assert {chunk["system_fingerprint"] for chunk in chunks} == {ok(sandbox)["system_fingerprint"]} == {"fp_sandbox"}
     assert '"usage"' not in chat(sandbox, stream=True)[2]
 
 
