@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from operator import itemgetter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput, ModelProfile
@@ -22,7 +22,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict, SecretStr, model_validator
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from empiriolabs_core import __version__
 from empiriolabs_core.catalog import DEFAULT_API_BASE
@@ -32,6 +32,9 @@ from empiriolabs_core.settings import DEFAULT_MODEL, RequestFields, Settings
 from langchain_empiriolabs import content_blocks as _registers_the_translator  # noqa: F401
 from langchain_empiriolabs.errors import langchain_errors
 from langchain_empiriolabs.messages import PROVIDER, ChunkConverter, convert_messages, create_chat_result
+
+if TYPE_CHECKING:
+    from langchain_empiriolabs.signatures import ChatArguments
 
 __all__ = ["DEFAULT_API_BASE", "DEFAULT_MODEL", "ChatEmpirioLabs"]
 
@@ -57,6 +60,10 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
 
     streaming: bool = False
     """Whether `invoke` streams under the hood, so that callbacks see each token. Default: false."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **arguments: Unpack[ChatArguments]) -> None: ...
 
     @property
     def model_name(self) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from langchain_core.embeddings import Embeddings
+from typing_extensions import Unpack
 
 from empiriolabs_core.vectors import EmbeddingFields
 from langchain_empiriolabs.errors import langchain_errors
+
+if TYPE_CHECKING:
+    from empiriolabs_core.signatures import EmbeddingArguments
 
 
 class EmpirioLabsEmbeddings(EmbeddingFields, Embeddings):
@@ -18,6 +24,10 @@ class EmpirioLabsEmbeddings(EmbeddingFields, Embeddings):
 
     All arguments are fields of `empiriolabs_core.vectors.EmbeddingFields`.
     """
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **arguments: Unpack[EmbeddingArguments]) -> None: ...
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each text, in order."""

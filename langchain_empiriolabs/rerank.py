@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict
+from typing_extensions import Unpack
 
 from empiriolabs_core.vectors import Ranked, RerankFields
 from langchain_empiriolabs.errors import langchain_errors
+
+if TYPE_CHECKING:
+    from empiriolabs_core.signatures import RerankArguments
 
 
 class EmpirioLabsRerank(RerankFields, BaseDocumentCompressor):
@@ -20,6 +25,10 @@ class EmpirioLabsRerank(RerankFields, BaseDocumentCompressor):
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **arguments: Unpack[RerankArguments]) -> None: ...
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None

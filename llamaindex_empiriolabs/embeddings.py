@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from pydantic import ConfigDict, model_validator
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from empiriolabs_core.vectors import EmbeddingFields
+
+if TYPE_CHECKING:
+    from llamaindex_empiriolabs.signatures import LlamaIndexEmbeddingArguments
 
 _MOST_AT_A_TIME = 2048
 """LlamaIndex's own limit on `embed_batch_size`."""
@@ -23,6 +28,10 @@ class EmpirioLabsEmbedding(EmbeddingFields, BaseEmbedding):
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **arguments: Unpack[LlamaIndexEmbeddingArguments]) -> None: ...
 
     @model_validator(mode="after")
     def _in_llamaindexs_words(self) -> Self:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -26,6 +26,7 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model
 from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict, Field
+from typing_extensions import Unpack
 
 from empiriolabs_core.errors import SettingsError
 from empiriolabs_core.gateway import Request
@@ -44,6 +45,8 @@ from llamaindex_empiriolabs.structured import FUNCTION_MODES, GrowingObject, cal
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
+    from llamaindex_empiriolabs.signatures import LLMArguments
+
 dispatcher = get_dispatcher(__name__)
 
 DEFAULT_CONTEXT_WINDOW = 128_000
@@ -51,6 +54,14 @@ DEFAULT_CONTEXT_WINDOW = 128_000
 
 DEFAULT_NUM_OUTPUT = 4096
 """Tokens: what the gateway takes for `max_tokens` if none is sent."""
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _typed(decorator: Callable[..., Any]) -> Callable[[_Method], _Method]:
+    """Return a decorator that keeps the type of the method. LlamaIndex's own types turn it into `Any`."""
+    return decorator
 
 
 class EmpirioLabs(Settings, FunctionCallingLLM):
@@ -73,6 +84,10 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
     """Tokens of prompt and answer together, 1 or more. Default: what the model's card says, or without a card
     128,000."""
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **arguments: Unpack[LLMArguments]) -> None: ...
+
     @classmethod
     def class_name(cls) -> str:
         """Return the name of this class in serialised data."""
@@ -94,45 +109,45 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
     # The decorators of the public methods emit events, so no public method calls another: one call, one pair
     # of events.
 
-    @llm_chat_callback()
+    @_typed(llm_chat_callback())
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the answer to a conversation."""
         return self._chat(self._request(messages, kwargs, stream=False))
 
-    @llm_chat_callback()
+    @_typed(llm_chat_callback())
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the answer to a conversation."""
         return await self._achat(self._request(messages, kwargs, stream=False))
 
-    @llm_chat_callback()
+    @_typed(llm_chat_callback())
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Yield the answer to a conversation as it grows."""
         return self._stream_chat(self._request(messages, kwargs, stream=True))
 
-    @llm_chat_callback()
+    @_typed(llm_chat_callback())
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Return a generator of the answer to a conversation as it grows."""
         return self._astream_chat(self._request(messages, kwargs, stream=True))
 
-    @llm_completion_callback()
+    @_typed(llm_completion_callback())
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Return the answer to a prompt."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=False)
         return completion_response(self._chat(request))
 
-    @llm_completion_callback()
+    @_typed(llm_completion_callback())
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Return the answer to a prompt."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=False)
         return completion_response(await self._achat(request))
 
-    @llm_completion_callback()
+    @_typed(llm_completion_callback())
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Yield the answer to a prompt as it grows."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=True)
         return (completion_response(response) for response in self._stream_chat(request))
 
-    @llm_completion_callback()
+    @_typed(llm_completion_callback())
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Return a generator of the answer to a prompt as it grows."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=True)

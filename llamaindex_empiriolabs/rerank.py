@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from pydantic import ConfigDict
+from typing_extensions import Unpack
 
 from empiriolabs_core.errors import SettingsError
 from empiriolabs_core.vectors import Ranked, RerankFields
+
+if TYPE_CHECKING:
+    from llamaindex_empiriolabs.signatures import LlamaIndexRerankArguments
 
 
 class EmpirioLabsRerank(RerankFields, BaseNodePostprocessor):
@@ -18,6 +24,10 @@ class EmpirioLabsRerank(RerankFields, BaseNodePostprocessor):
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **arguments: Unpack[LlamaIndexRerankArguments]) -> None: ...
 
     @classmethod
     def class_name(cls) -> str:
