@@ -84,7 +84,7 @@ def _convert_message(message: BaseMessage) -> list[JSON]:
         case AIMessage():
             return [_convert_ai(message)]
         case ToolMessage():
-            content = _content(message.content)
+            content = _content(message.content, "\n")
             return [{"role": "tool", "tool_call_id": message.tool_call_id, "content": content}]
         case ChatMessage():
             return [_named({"role": message.role, "content": _content(message.content)}, message)]
@@ -105,7 +105,7 @@ def _convert_human(message: HumanMessage) -> list[JSON]:
     results = [b for b in message.content if isinstance(b, dict) and b.get("type") == "tool_result"]
     rest = [block for block in message.content if block not in results]
     wire: list[JSON] = [
-        {"role": "tool", "tool_call_id": result["tool_use_id"], "content": _content(result.get("content") or "")}
+        {"role": "tool", "tool_call_id": result["tool_use_id"], "content": _content(result.get("content") or "", "\n")}
         for result in results
     ]
     if rest or not results:
@@ -154,13 +154,16 @@ def _is_type(block: Any, types: Iterable[str]) -> bool:
     return isinstance(block, dict) and str(block.get("type")) in types
 
 
-def _content(content: str | Sequence[str | Mapping[str, Any]]) -> str | list[JSON]:
-    """Return wire content: a string where all of it is text, which every model takes."""
+def _content(content: str | Sequence[str | Mapping[str, Any]], between: str = "") -> str | list[JSON]:
+    """Return wire content: a string where all of it is text, which every model takes.
+
+    Blocks of a message are pieces of one text; those of a tool's result are items, with a line break `between`.
+    """
     if isinstance(content, str):
         return content
     parts = [_part(block) for block in content]
     if all(part["type"] == "text" for part in parts):
-        return "".join(part["text"] for part in parts)
+        return between.join(part["text"] for part in parts)
     return parts
 
 

@@ -92,7 +92,7 @@ def _message_to_wire(message: ChatMessage) -> JSON:
         raise UnsupportedContentError(f"A message of role {message.role.value!r} cannot be sent.")
     if role == "assistant":
         return _assistant_to_wire(message)
-    wire: JSON = {"role": role, "content": _content(message.blocks)}
+    wire: JSON = {"role": role, "content": _content(message.blocks, "\n" if role == "tool" else "")}
     if role == "tool":
         wire["tool_call_id"] = message.additional_kwargs.get("tool_call_id")
     elif message.additional_kwargs.get("name"):
@@ -122,11 +122,15 @@ def _call_to_wire(block: ToolCallBlock) -> JSON:
     return {"id": block.tool_call_id, "type": "function", "function": {"name": block.tool_name, "arguments": text}}
 
 
-def _content(blocks: Sequence[Any]) -> str | list[JSON]:
-    """Return wire content: a string where all of it is text, which every model takes."""
-    parts = [part for block in blocks for part in _parts(block)]
+def _content(blocks: Sequence[Any], between: str = "") -> str | list[JSON]:
+    """Return wire content: a string where all of it is text, which every model takes.
+
+    Blocks of a message are pieces of one text; those of a tool's result are items, with a line break `between`.
+    """
+    pieces = [_parts(block) for block in blocks]
+    parts = [part for piece in pieces for part in piece]
     if all(part["type"] == "text" for part in parts):
-        return "".join(part["text"] for part in parts)
+        return between.join("".join(part["text"] for part in piece) for piece in pieces if piece)
     return parts
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage, ToolMessage
+from llama_index.core.base.llms.types import ChatMessage, TextBlock
 
 from empiriolabs_core.sandbox import Sandbox
 from empiriolabs_core.settings import RequestFields
+from langchain_empiriolabs.messages import convert_messages
+from llamaindex_empiriolabs.messages import to_wire
 from tests.drivers import DRIVERS, WEATHER, Case, canonical
 
 LOOP = (
@@ -105,3 +109,16 @@ def test_every_typed_field_is_on_the_wire(sandbox: Sandbox, where: dict[str, Any
         assert sent["service_hint"] == {"a": [1, None]}
         assert "stream_options" not in sent
         assert "max_completion_tokens" not in sent
+
+
+def test_items_of_a_tool_result_stay_apart() -> None:
+    """A tool of an MCP server returns a list as a text block for each item."""
+    items = ["snow", "wind"]
+    blocks: list[Any] = [{"type": "text", "text": item} for item in items]
+    wire = [{"role": "tool", "tool_call_id": "1", "content": "snow\nwind"}]
+    assert convert_messages([ToolMessage(blocks, tool_call_id="1")]) == wire
+    anthropic: list[Any] = [{"type": "tool_result", "tool_use_id": "1", "content": blocks}]
+    assert convert_messages([HumanMessage(anthropic)]) == wire
+    told = ChatMessage(role="tool", blocks=[TextBlock(text=item) for item in items])
+    told.additional_kwargs["tool_call_id"] = "1"
+    assert to_wire([told]) == wire
