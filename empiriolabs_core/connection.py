@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -119,7 +120,11 @@ class ConnectionFields(BaseModel):
     @classmethod
     def _absolute_url(cls, value: str) -> str:
         if not re.match(r"https?://[^/\s]+\S*$", value):
-            raise ValueError(f"base_url={value!r} is no URL. Write it in full, such as {DEFAULT_API_BASE}.")
+            shown = "the value, which looks like a key," if value.startswith("sk-") else f"{value!r}"
+            raise ValueError(f"base_url: {shown} is no URL. Write it in full, such as {DEFAULT_API_BASE}.")
+        if "@" in urlsplit(value).netloc:
+            # Error messages name the URL.
+            raise ValueError("base_url holds a user name or password. Pass them in default_headers.")
         return value.rstrip("/")
 
     @field_validator("timeout", mode="before")

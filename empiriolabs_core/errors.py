@@ -102,6 +102,13 @@ class InsufficientCreditsError(EmpirioLabsError, openai.APIStatusError):
     """
 
 
+class RequestTimeoutError(EmpirioLabsError, openai.APIStatusError):
+    """408: the gateway gave up waiting. Worth a retry.
+
+    Stream, or ask for less thinking. The client asks again `max_retries` times.
+    """
+
+
 class ContextOverflowError(EmpirioLabsError, openai.BadRequestError):
     """400: the messages are longer than the model's context window.
 
@@ -125,6 +132,8 @@ def refine(error: openai.APIStatusError) -> openai.APIStatusError:
     kind: type[openai.APIStatusError] | None = None
     if error.status_code == 402:
         kind = InsufficientCreditsError
+    elif error.status_code == 408:
+        kind = RequestTimeoutError
     elif error.status_code == 400 and _tells_of_overflow(error):
         kind = ContextOverflowError
     if kind is None or isinstance(error, kind):

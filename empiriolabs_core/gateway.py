@@ -12,8 +12,9 @@ import functools
 import json
 import os
 import ssl
+import sys
 import weakref
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 import openai
@@ -148,33 +149,33 @@ class Gateway:
         loop = asyncio.get_running_loop()
         return self._limits.setdefault(loop, {}).setdefault(most, asyncio.Semaphore(most))
 
-    def post(self, path: str, request: Request) -> object:
-        """Send a body, return the reply's JSON as it came."""
-        self._meter.check()
-        with _typed_errors(self.connection):
-            return self.client.post(path, body=request.body, cast_to=object, options=_options(request))
-
-    async def apost(self, path: str, request: Request) -> object:
-        """Send a body, return the reply's JSON as it came."""
-        self._meter.check()
-        with _typed_errors(self.connection):
-            return await self.async_client.post(path, body=request.body, cast_to=object, options=_options(request))
-
     def complete(self, request: Request) -> JSON:
         """Return one whole chat completion."""
-        return self._recorded(request, check_completion(self.post(CHAT, request)))
+        return self._recorded(request, self._post(CHAT, request, check_completion))
 
     async def acomplete(self, request: Request) -> JSON:
         """Return one whole chat completion."""
-        return self._recorded(request, check_completion(await self.apost(CHAT, request)))
+        return self._recorded(request, await self._apost(CHAT, request, check_completion))
 
     def send(self, path: str, request: Request) -> JSON:
         """Return the reply of a route other than chat."""
-        return self._recorded(request, check_object(self.post(path, request)))
+        return self._recorded(request, self._post(path, request, check_object))
 
     async def asend(self, path: str, request: Request) -> JSON:
         """Return the reply of a route other than chat."""
-        return self._recorded(request, check_object(await self.apost(path, request)))
+        return self._recorded(request, await self._apost(path, request, check_object))
+
+    def _post(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
+        self._meter.check()
+        with _typed_errors(self.connection, request):
+            return check(self.client.post(path, body=request.body, cast_to=object, options=_options(request)))
+
+    async def _apost(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
+        self._meter.check()
+        with _typed_errors(self.connection, request):
+            return check(
+                await self.async_client.post(path, body=request.body, cast_to=object, options=_options(request))
+            )
 
     def _recorded(self, request: Request, reply: JSON) -> JSON:
         self._meter.record(request.body, reply.get("usage"))
@@ -185,7 +186,7 @@ class Gateway:
         self._meter.check()
         check = StreamCheck()
         with (
-            _typed_errors(self.connection),
+            _typed_errors(self.connection, request),
             self.client.post(
                 CHAT,
                 body=request.body,
@@ -200,14 +201,14 @@ class Gateway:
                 raise _no_stream(stream)
             for chunk in stream:
                 yield check.see(chunk)
-        check.end()
+            check.end()
         self._meter.record(request.body, check.usage)
 
     async def astream(self, request: Request) -> AsyncGenerator[JSON, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
         self._meter.check()
         check = StreamCheck()
-        with _typed_errors(self.connection):
+        with _typed_errors(self.connection, request):
             async with await self.async_client.post(
                 CHAT,
                 body=request.body,
@@ -221,7 +222,7 @@ class Gateway:
                     raise _no_stream(stream)
                 async for chunk in stream:
                     yield check.see(chunk)
-        check.end()
+                check.end()
         self._meter.record(request.body, check.usage)
 
     def close(self) -> None:
@@ -330,8 +331,27 @@ def _no_stream(stream: Any) -> InvalidReplyError:
 
 
 @contextlib.contextmanager
-def _typed_errors(connection: Connection) -> Iterator[None]:
-    """Turn what can go wrong on the way into typed errors that say where."""
+def _typed_errors(connection: Connection, request: Request | None = None) -> Iterator[None]:
+    """Turn what can go wrong on the way into typed errors that say where, with a note of what a report needs."""
+    try:
+        with _translated(connection):
+            yield
+    except openai.OpenAIError as error:
+        if sys.version_info >= (3, 11):
+            error.add_note(_facts(connection, request, error))
+        raise
+
+
+def _facts(connection: Connection, request: Request | None, error: openai.OpenAIError) -> str:
+    facts = [f"empiriolabs-adapters {__version__}", f"openai {openai.__version__}", connection.base_url]
+    if request is not None:
+        facts += [f"{name}={request.body[name]!r}" for name in ("model", "stream") if name in request.body]
+    request_id = getattr(error, "request_id", None)
+    return f"If you report this, say: {', '.join(facts)}{', request id ' if request_id else ''}{request_id or ''}."
+
+
+@contextlib.contextmanager
+def _translated(connection: Connection) -> Iterator[None]:
     try:
         yield
     except openai.APIStatusError as error:

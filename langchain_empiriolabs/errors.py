@@ -63,6 +63,10 @@ class EmpirioLabsNotFoundError(openai.NotFoundError, langchain.ModelNotFoundErro
     """
 
 
+class EmpirioLabsRequestTimeoutError(core.RequestTimeoutError, langchain.ModelTimeoutError):
+    """408: the gateway gave up waiting. Worth a retry."""
+
+
 class EmpirioLabsConflictError(openai.ConflictError, langchain.ModelAPIError):
     """409: the request collided with another. Worth a retry.
 
@@ -115,6 +119,7 @@ class EmpirioLabsReportedError(core.ReportedError, langchain.ModelAPIError):
 _CLASSES: tuple[tuple[type[openai.OpenAIError], type[openai.OpenAIError]], ...] = (
     (core.InsufficientCreditsError, EmpirioLabsInsufficientCreditsError),
     (core.ContextOverflowError, EmpirioLabsContextOverflowError),
+    (core.RequestTimeoutError, EmpirioLabsRequestTimeoutError),
     (openai.AuthenticationError, EmpirioLabsAuthenticationError),
     (openai.PermissionDeniedError, EmpirioLabsPermissionDeniedError),
     (openai.BadRequestError, EmpirioLabsInvalidRequestError),

@@ -10,6 +10,7 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware, ModelRetryMiddleware, SummarizationMiddleware
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import Runnable
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Command
 from pydantic import BaseModel
@@ -57,6 +58,8 @@ def test_parallel_tools(llm: ChatEmpirioLabs) -> None:
 def test_streamed_steps(llm: ChatEmpirioLabs, version: Any, sandbox: Sandbox) -> None:
     agent = create_agent(llm, [get_weather])
     if version == "v3":
+        if type(agent).stream_events is Runnable.stream_events:
+            pytest.skip("This LangGraph has no events of version 3.")
         stream: Any = agent.stream_events({"messages": "Weather in Paris?"}, version="v3")
         state = stream.output
     else:

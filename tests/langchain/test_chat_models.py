@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import warnings
 from typing import Any, TypedDict
 
@@ -383,6 +384,7 @@ STATUSES = [
     (402, ours.EmpirioLabsInsufficientCreditsError, langchain.ModelPermissionDeniedError, False),
     (403, ours.EmpirioLabsPermissionDeniedError, langchain.ModelPermissionDeniedError, False),
     (404, ours.EmpirioLabsNotFoundError, langchain.ModelNotFoundError, False),
+    (408, ours.EmpirioLabsRequestTimeoutError, langchain.ModelTimeoutError, True),
     (409, ours.EmpirioLabsConflictError, langchain.ModelAPIError, True),
     (422, ours.EmpirioLabsUnprocessableError, langchain.ModelInvalidRequestError, False),
     (429, ours.EmpirioLabsRateLimitError, langchain.ModelRateLimitError, True),
@@ -405,6 +407,10 @@ def test_status_errors(
     assert error.is_retryable is retryable
     assert (error.status_code, error.code, error.request_id) == (status, "a_code", "req-7")
     assert error.response.json()["error"]["code"] == "a_code"
+    if sys.version_info >= (3, 11):
+        (note,) = error.__notes__
+        for fact in (f"openai {openai.__version__}", "model='deepseek-v4-flash'", "request id req-7", sandbox.base_url):
+            assert fact in note
 
 
 def test_other_errors(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
