@@ -121,7 +121,7 @@ probe: $(VENV)/ready ## Ask the live gateway what its documents leave open; with
 	$(BIN)/python -m empiriolabs_core.probe $(PROBE)
 
 bench: $(VENV)/ready .venv-bench-vendor/ready .venv-bench-like/ready ## Measure CPU against the bare client and the peers
-	$(BIN)/python -m benchmarks $(PEERS)
+	$(BIN)/python -m benchmarks $(PEERS) --json benchmarks/results.json
 
 features: $(VENV)/ready .venv-bench-vendor/ready .venv-bench-like/ready ## Run every peer on the sandbox, write the feature table
 	$(BIN)/python -m benchmarks.features docs/features.md $(PEERS)

@@ -74,6 +74,12 @@ def langchain_vendor(base_url: str, model: str, stream: bool) -> Run:
     return langchain_ours(base_url, model, stream)  # The same import name, in an environment of its own.
 
 
+def langchain_openai(base_url: str, model: str, stream: bool) -> Run:
+    from langchain_openai import ChatOpenAI
+
+    return _langchain(ChatOpenAI(model=model, base_url=base_url, api_key="k"), stream)  # type: ignore[arg-type]
+
+
 def langchain_deepseek(base_url: str, model: str, stream: bool) -> Run:
     from langchain_deepseek import ChatDeepSeek
 

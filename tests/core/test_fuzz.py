@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ThinkingBlock, ToolCallBlock
 
-from empiriolabs_core.errors import EmpirioLabsError, UnsupportedContentError
+from empiriolabs_core.errors import EmpirioLabsError, SettingsError, UnsupportedContentError
 from empiriolabs_core.replies import StreamCheck, check_completion
-from empiriolabs_core.settings import Settings
+from empiriolabs_core.settings import RequestFields, Settings
 from langchain_empiriolabs import ChatEmpirioLabs
 from langchain_empiriolabs.messages import ChunkConverter, convert_messages, create_chat_result
 from llamaindex_empiriolabs import EmpirioLabs
@@ -216,3 +216,95 @@ def test_any_llamaindex_history(messages: list[ChatMessage]) -> None:
     assert [turn["content"] or "" for turn in sent] == [
         "".join(b.text for b in m.blocks if isinstance(b, TextBlock)) for m in spoken
     ]
+
+
+ARGUMENTS = st.text(min_size=1, max_size=5).map(lambda text: json.dumps({"city": text}, ensure_ascii=False))
+TURN = st.builds(
+    lambda content, reasoning, calls: {
+        "role": "assistant",
+        "content": content or (None if calls else ""),
+        **({"reasoning_content": reasoning} if reasoning else {}),
+        **({"tool_calls": calls} if calls else {}),
+    },
+    content=TEXT,
+    reasoning=TEXT,
+    calls=st.lists(
+        st.builds(
+            lambda number, text: {"id": f"c{number}", "type": "function", "function": {"name": "f", "arguments": text}},
+            number=st.integers(0, 9),
+            text=ARGUMENTS | st.just("{}") | st.just('{"cut": "o'),
+        ),
+        max_size=3,
+        unique_by=lambda call: call["id"],
+    ),
+)
+
+
+@given(turn=TURN)
+def test_a_turn_goes_back_as_it_came(turn: dict[str, Any]) -> None:
+    """Off the wire into a message of either framework, whole or streamed, and back: not a character is lost."""
+    reply = {"choices": [{"index": 0, "message": turn, "finish_reason": "stop"}]}
+    delta = {**turn, "tool_calls": [{**call, "index": n} for n, call in enumerate(turn.get("tool_calls", []))]}
+    chunks = [{"choices": [{"delta": delta}]}, {"choices": [{"delta": {}, "finish_reason": "stop"}]}]
+    converter, streamed = ChunkConverter(BODY), StreamedMessage(BODY)
+    pieces = [piece for chunk in chunks if (piece := converter.convert(chunk))] + [converter.finish()]
+    for chunk in chunks:
+        streamed.add(chunk)
+    langchain = [create_chat_result(reply, BODY).generations[0].message, sum_of(pieces)]
+    llamaindex = [chat_response(reply, BODY).message, streamed.finish().message]
+    for back in (*map(convert_messages, ([one] for one in langchain)), *map(to_wire, ([one] for one in llamaindex))):
+        assert normal(back) == normal([turn])
+
+
+def sum_of(pieces: list[Any]) -> Any:
+    first, *rest = [piece.message for piece in pieces]
+    return first.__add__(rest)
+
+
+def normal(turns: list[dict[str, Any]]) -> Any:
+    """Return wire turns with arguments as objects, since their spacing may differ.
+
+    LangChain keeps calls whose arguments were cut off in a list of their own, so their order is lost. The bracket by
+    which its streams tell them from whole ones is kept.
+    """
+    text = json.dumps(turns, ensure_ascii=False, sort_keys=True)
+    found = json.loads(text)
+    found[0].get("tool_calls", []).sort(key=lambda call: call["id"])
+    for call in found[0].get("tool_calls", []):
+        function = call["function"]
+        try:
+            function["arguments"] = json.loads(function["arguments"])
+        except json.JSONDecodeError:
+            function["arguments"] = function["arguments"].rstrip('"]}')
+    return found
+
+
+NAMES = st.sampled_from([*RequestFields.model_fields, "seed", "n", "tools", "tool_choice", "messages", "base_url", "x"])
+VALUES = ANY_JSON | st.sampled_from(["high", "none", 0.5, 8192, True, {"seed": 1}])
+ANY_SETTINGS = st.dictionaries(NAMES, VALUES, max_size=4)
+
+
+def body_or_refusal(owner: Any, settings: dict[str, Any], call: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    try:
+        request = owner(api_key="k", **settings).request([{"role": "user", "content": "Hi"}], call, stream=True)
+    except SettingsError as error:
+        return None, str(error)
+    return request.body, "It is sent."
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("owner", [Settings, ChatEmpirioLabs, EmpirioLabs])
+@given(settings=ANY_SETTINGS, call=ANY_SETTINGS)
+def test_any_settings(owner: Any, settings: dict[str, Any], call: dict[str, Any]) -> None:
+    """Either a sentence says what is wrong, or the body is one that keeps to the documented ranges."""
+    body, said = body_or_refusal(owner, settings, call)
+    assert said.endswith(".")
+    if body is None:
+        return
+    assert json.loads(json.dumps(body)) == body
+    assert isinstance(body["model"], str)
+    assert 0 <= body.get("temperature", 0) <= 2
+    assert 0 <= body.get("top_p", 0) <= 1
+    assert body.get("reasoning_effort", "low") in ("none", "low", "medium", "high", "max")
+    assert not (body.get("enable_thinking") is False and "thinking_budget" in body)
+    assert None not in body.values()
