@@ -75,7 +75,7 @@ class ModelCard:
         id: what to send as `model`.
         name: what to show.
         provider: who made the model.
-        input_modalities: what messages may hold, such as `"text"` and `"image"`.
+        input_modalities: what messages may hold, such as `"text"` and `"image"`; `None` if that is not known.
         output_modalities: what it answers with.
         region: where it is served.
         endpoints: method and path of the routes that serve it.
@@ -90,7 +90,7 @@ class ModelCard:
     """Tokens of prompt and answer together."""
     max_output_tokens: int | None = None
     """The most tokens that an answer, or the reasoning before it, may have."""
-    input_modalities: tuple[str, ...] = ("text",)
+    input_modalities: tuple[str, ...] | None = ("text",)
     output_modalities: tuple[str, ...] = ("text",)
     region: str | None = None
     endpoints: tuple[str, ...] = ()
@@ -214,6 +214,11 @@ def card(model: str) -> ModelCard | None:
     return CARDS.get(model)
 
 
+def may_have_searched(body: Mapping[str, Any]) -> bool:
+    """Return whether a request may have the web searched: it says so, or its model has no card that tells."""
+    return bool(body.get("web_search_linkup") or body.get("enable_search")) or card(body["model"]) is None
+
+
 def fetch(base_url: str | None = None, *, timeout: float = 30.0) -> list[ModelCard]:
     """Read the gateway's catalogue (`GET /models`, public, no key), and let it replace the cards of this process.
 
@@ -263,24 +268,32 @@ def read_entry(entry: Mapping[str, Any]) -> ModelCard:
     """
     if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), str):
         raise TypeError("it is no object with an id")
-    known = CARDS.get(entry["id"], ModelCard(id=entry["id"], name=entry["id"]))
+    known = CARDS.get(entry["id"]) or ModelCard(id=entry["id"], name=entry["id"], input_modalities=None)
     features = {*(entry.get("features") or ()), *(n for n, on in (entry.get("capabilities") or {}).items() if on)}
     formats = entry.get("structured_output")
+    found: dict[str, Any] = {
+        "name": entry.get("display_name") or entry.get("name"),
+        "provider": entry.get("provider"),
+        "context_window": _count(entry.get("context_length") or entry.get("context_window")),
+        "max_output_tokens": _count(entry.get("max_output_tokens")),
+        "input_modalities": _names(entry.get("input_modalities")),
+        "output_modalities": _names(entry.get("output_modalities")),
+        "region": entry.get("served_from"),
+        "endpoints": _names(entry.get("supported_endpoints")),
+        "parameters": tuple(_parameter(listed) for listed in entry.get("supported_parameters") or ()),
+        "rates": _rates(entry.get("pricing")),
+    }
+    # Keys are not documented, so one that is missing may just have another name: it takes nothing away.
     return replace(
         known,
-        name=entry.get("display_name") or entry.get("name") or entry["id"],
-        provider=entry.get("provider"),
-        context_window=_count(entry.get("context_length") or entry.get("context_window")),
-        max_output_tokens=_count(entry.get("max_output_tokens")),
-        input_modalities=tuple(entry.get("input_modalities") or ("text",)),
-        output_modalities=tuple(entry.get("output_modalities") or ("text",)),
-        region=entry.get("served_from"),
-        endpoints=tuple(entry.get("supported_endpoints") or ()),
-        parameters=tuple(_parameter(listed) for listed in entry.get("supported_parameters") or ()),
-        rates=_rates(entry.get("pricing")),
+        **{name: value for name, value in found.items() if value},
         thinks=known.thinks or bool(features & {"reasoning", "thinking"}),
         json_object_only=known.json_object_only if formats is None else formats == "json_object",
     )
+
+
+def _names(listed: Any) -> tuple[str, ...]:
+    return tuple(listed or ())
 
 
 def _count(value: Any) -> int | None:

@@ -20,7 +20,7 @@ from pydantic import (
 
 from empiriolabs_core.arguments import DEFAULT_TIMEOUT, check_timeout, sentences
 from empiriolabs_core.catalog import BASE_VARIABLE, DEFAULT_API_BASE
-from empiriolabs_core.costs import ContextMeter
+from empiriolabs_core.costs import count_call
 from empiriolabs_core.errors import MissingKeyError, SettingsError
 from empiriolabs_core.gateway import Connection, Gateway
 
@@ -28,7 +28,6 @@ KEY_VARIABLE = "EMPIRIOLABS_API_KEY"
 """The environment variable that holds the API key."""
 
 _STAYS_HERE = ("api_key", "default_headers", "http_client", "http_async_client")
-_METER = ContextMeter()
 
 
 class ConnectionFields(BaseModel):
@@ -160,7 +159,7 @@ class ConnectionFields(BaseModel):
         """
         connection = self._connection()
         if self._gateway is None or self._gateway.connection != connection:
-            self._gateway = Gateway(connection, _METER)
+            self._gateway = Gateway(connection, count_call)
         return self._gateway
 
     def _connection(self) -> Connection:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -178,7 +178,8 @@ def track_cost(budget_usd: Decimal | str | float | None = None) -> Iterator[Cost
 
     Blocks may be nested: a call counts in each. The block is found through a context variable, which tasks and
     both frameworks' own threads inherit; threads that you start yourself need `contextvars.copy_context()`.
-    A stream counts when it has ended. Answers from a framework's cache are no calls and cost nothing.
+    A stream counts when it has ended or was left; without the usage at its end, as a call of unknown cost.
+    Answers from a framework's cache are no calls and cost nothing.
 
     Args:
         budget_usd: once this much is spent, the next call raises `BudgetExceededError` before it is sent. Calls that
@@ -193,19 +194,21 @@ def track_cost(budget_usd: Decimal | str | float | None = None) -> Iterator[Cost
         _trackers.reset(token)
 
 
-class ContextMeter:
-    """Tells the blocks around a call of it. What `Gateway` reports to."""
+def count_call() -> Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]:
+    """Return what counts a call in the blocks around it: to be called with its body and usage when it is over.
 
-    def check(self) -> None:
-        """Raise `BudgetExceededError` if the budget of a block around the call is spent."""
-        for tracker in _trackers.get():
-            tracker.check()
+    Raises:
+        BudgetExceededError: the budget of a block is spent, so the call must not be sent.
+    """
+    # The blocks are those of the start: a stream that is left may be closed anywhere.
+    trackers = _trackers.get()
+    for tracker in trackers:
+        tracker.check()
 
-    def record(self, body: Mapping[str, Any], usage: Mapping[str, Any] | None) -> None:
-        """Count a call in all the blocks around it."""
-        trackers = _trackers.get()
-        if not trackers:
-            return
-        counts, cost = read_usage(usage), cost_of_call(body, usage)
-        for tracker in trackers:
-            tracker.add(body["model"], counts, cost, search=bool(body.get("web_search_linkup")))
+    def count(body: Mapping[str, Any], usage: Mapping[str, Any] | None) -> None:
+        if trackers:
+            counts, cost = read_usage(usage), cost_of_call(body, usage)
+            for tracker in trackers:
+                tracker.add(body["model"], counts, cost, search=bool(body.get("web_search_linkup")))
+
+    return count

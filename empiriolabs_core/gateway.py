@@ -11,11 +11,12 @@ import contextlib
 import functools
 import json
 import os
+import re
 import ssl
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple
 
 import openai
 
@@ -32,6 +33,7 @@ from empiriolabs_core.replies import JSON, StreamCheck, check_completion, check_
 
 CHAT = "/chat/completions"
 """Path of chat, below the base URL."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 CONNECT_TIMEOUT = 10.0
 """Seconds to wait for a connection. The rest of a timeout is for the answer."""
 
@@ -74,14 +76,8 @@ class Connection(NamedTuple):
         return f"Connection({self.base_url!r})"
 
 
-class Meter(Protocol):
-    """What is asked before a call, and told of it after."""
-
-    def check(self) -> None:
-        """Raise if no call may be sent."""
-
-    def record(self, body: Mapping[str, Any], usage: Mapping[str, Any] | None) -> None:
-        """Take note of a call that has ended, and of the usage that it reported."""
+Meter = Callable[[], Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]]
+"""Is called before a call, and raises if none may be sent; what it returns is told of the call when it is over."""
 
 
 class Gateway:
@@ -151,79 +147,67 @@ class Gateway:
 
     def complete(self, request: Request) -> JSON:
         """Return one whole chat completion."""
-        return self._recorded(request, self._post(CHAT, request, check_completion))
+        return self._post(CHAT, request, check_completion)
 
     async def acomplete(self, request: Request) -> JSON:
         """Return one whole chat completion."""
-        return self._recorded(request, await self._apost(CHAT, request, check_completion))
+        return await self._apost(CHAT, request, check_completion)
 
     def send(self, path: str, request: Request) -> JSON:
         """Return the reply of a route other than chat."""
-        return self._recorded(request, self._post(path, request, check_object))
+        return self._post(path, request, check_object)
 
     async def asend(self, path: str, request: Request) -> JSON:
         """Return the reply of a route other than chat."""
-        return self._recorded(request, await self._apost(path, request, check_object))
+        return await self._apost(path, request, check_object)
 
     def _post(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
-        self._meter.check()
+        count = self._meter()
         with _typed_errors(self.connection, request):
-            return check(self.client.post(path, body=request.body, cast_to=object, options=_options(request)))
+            reply = check(self.client.post(path, **_arguments(request)))
+        count(request.body, reply.get("usage"))
+        return reply
 
     async def _apost(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
-        self._meter.check()
+        count = self._meter()
         with _typed_errors(self.connection, request):
-            return check(
-                await self.async_client.post(path, body=request.body, cast_to=object, options=_options(request))
-            )
-
-    def _recorded(self, request: Request, reply: JSON) -> JSON:
-        self._meter.record(request.body, reply.get("usage"))
+            reply = check(await self.async_client.post(path, **_arguments(request)))
+        count(request.body, reply.get("usage"))
         return reply
 
     def stream(self, request: Request) -> Generator[JSON, None, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
-        self._meter.check()
-        check = StreamCheck()
+        count, check = self._meter(), StreamCheck()
         with (
             _typed_errors(self.connection, request),
-            self.client.post(
-                CHAT,
-                body=request.body,
-                cast_to=object,
-                options=_options(request),
-                stream=True,
-                stream_cls=openai.Stream[object],
-            ) as stream,
+            self.client.post(CHAT, **_arguments(request), stream=True, stream_cls=openai.Stream[object]) as stream,
         ):
             if not _is_event_stream(stream):
                 stream.response.read()
                 raise _no_stream(stream)
-            for chunk in stream:
-                yield check.see(chunk)
-            check.end()
-        self._meter.record(request.body, check.usage)
+            try:
+                for chunk in stream:
+                    yield check.see(chunk)
+                check.end()
+            finally:
+                count(request.body, check.usage)
 
     async def astream(self, request: Request) -> AsyncGenerator[JSON, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
-        self._meter.check()
-        check = StreamCheck()
+        count, check = self._meter(), StreamCheck()
         with _typed_errors(self.connection, request):
             async with await self.async_client.post(
-                CHAT,
-                body=request.body,
-                cast_to=object,
-                options=_options(request),
-                stream=True,
-                stream_cls=openai.AsyncStream[object],
+                CHAT, **_arguments(request), stream=True, stream_cls=openai.AsyncStream[object]
             ) as stream:
                 if not _is_event_stream(stream):
                     await stream.response.aread()
                     raise _no_stream(stream)
-                async for chunk in stream:
-                    yield check.see(chunk)
-                check.end()
-        self._meter.record(request.body, check.usage)
+                try:
+                    async for chunk in stream:
+                        yield check.see(chunk)
+                    check.end()
+                finally:
+                    count(request.body, check.usage)
 
     def close(self) -> None:
         """Close the synchronous client's connections."""
@@ -308,8 +292,34 @@ def _tls_context() -> ssl.SSLContext:
     return context
 
 
-def _options(request: Request) -> Any:
-    return cast(openai.RequestOptions, request.options)
+def _arguments(request: Request) -> Any:
+    """Return the arguments of the OpenAI client's `post`, without its typed layer."""
+    return {"body": _encodable(request.body), "cast_to": object, "options": request.options}
+
+
+def _encodable(value: Any) -> Any:
+    """Return a JSON value whose texts can be sent.
+
+    An emoji that was cut in two, by a model or a text splitter, leaves half of a surrogate pair, which UTF-8 has no
+    form for. Halves that belong together are joined; one that is alone becomes the replacement character.
+    """
+    return _mended(value) if _has_surrogates(value) else value
+
+
+def _has_surrogates(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.isascii() and _SURROGATE.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(_has_surrogates(inner) for inner in value.values())
+    return isinstance(value, list | tuple) and any(_has_surrogates(inner) for inner in value)
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, Mapping):
+        return {name: _mended(inner) for name, inner in value.items()}
+    return [_mended(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _is_event_stream(stream: Any) -> bool:

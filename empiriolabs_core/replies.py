@@ -276,7 +276,7 @@ SOURCE_KEYS = frozenset({"annotations", "citations", "search_results"})
 """Where upstreams put sources. None of them is documented for the gateway's chat completions."""
 
 _FOOTER = re.compile(
-    r"\n\s*(?:#+\s*|\*\*|__)?(?:Sources|References)(?:\*\*|__)?:?(?:\*\*|__)?[ \t]*\n(?P<list>.*)\Z", re.DOTALL
+    r"\n[^\S\n]*(?:#+\s*|\*\*|__)?(?:Sources|References)(?:\*\*|__)?:?(?:\*\*|__)?[ \t]*\n(?P<list>.*)\Z", re.DOTALL
 )
 _LINK = re.compile(r"\[(?P<title>[^\]\n]*)\]\((?P<link>https?://[^\s)]+)\)|(?P<bare>https?://[^\s<>)\]]+)")
 
@@ -288,16 +288,16 @@ def note_sources(found: JSON, part: Mapping[str, Any]) -> None:
             found.setdefault(key, []).extend(part[key])
 
 
-def read_citations(found: Mapping[str, Any], text: str) -> list[Citation]:
+def read_citations(found: Mapping[str, Any], text: str, *, searched: bool) -> list[Citation]:
     """Return the sources of an answer, each once: those that the gateway lists, or those of a Sources footer.
 
     The form of the footer is not documented: a heading "Sources" and at least one URL after it, to the end of
-    the text, are taken for one.
+    the text, are taken for one, if the web may have been searched.
     """
     listed = [
         _citation(entry) for key in ("annotations", "citations", "search_results") for entry in found.get(key) or ()
     ]
-    if not any(listed):
+    if searched and not any(listed):
         footer = _FOOTER.search(text)
         links = _LINK.finditer(footer["list"]) if footer else ()
         listed = [Citation(match["link"] or match["bare"].rstrip(".,;"), match["title"] or None) for match in links]
@@ -318,7 +318,15 @@ def _citation(entry: Any) -> Citation | None:
     if not isinstance(url, str):
         return None
     cited = inner.get("cited_text") or inner.get("snippet") or inner.get("content")
-    return Citation(url, inner.get("title"), cited, inner.get("start_index"), inner.get("end_index"))
+    title, start, end = (inner.get(name) for name in ("title", "start_index", "end_index"))
+    # Whatever shape a source has, it must not cost the answer that it belongs to.
+    return Citation(
+        url,
+        title if isinstance(title, str) else None,
+        cited if isinstance(cited, str) else None,
+        start if isinstance(start, int) else None,
+        end if isinstance(end, int) else None,
+    )
 
 
 class Delta(NamedTuple):

@@ -306,7 +306,7 @@ def _checked(messages: Sequence[JSON], model: str, known: ModelCard | None) -> S
     Raises:
         UnsupportedContentError: a part is of a kind that the model's card does not list.
     """
-    if known is None:
+    if known is None or known.input_modalities is None:
         return messages
     for number, message in enumerate(messages):
         content = message.get("content")

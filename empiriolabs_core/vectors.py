@@ -82,8 +82,14 @@ class EmbeddingFields(ConnectionFields):
                 with _explained(request):
                     return read_vectors(await self.gateway.asend(EMBEDDINGS, request), len(request.body["input"]))
 
-        batches = await asyncio.gather(*[one(request) for request in self._requests(texts)])
-        return [vector for batch in batches for vector in batch]
+        tasks = [asyncio.ensure_future(one(request)) for request in self._requests(texts)]
+        try:
+            return [vector for batch in await asyncio.gather(*tasks) for vector in batch]
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
 
     def _embed(self, request: Request) -> list[list[float]]:
         with _explained(request):

@@ -120,14 +120,12 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         card = self.card
         if card is None or card.context_window is None or card.max_output_tokens is None:
             return None
-        return ModelProfile(
+        taken = card.input_modalities
+        profile = ModelProfile(
             name=card.name,
             max_input_tokens=card.context_window,
             max_output_tokens=card.max_output_tokens,
-            text_inputs="text" in card.input_modalities,
-            image_inputs="image" in card.input_modalities,
-            audio_inputs="audio" in card.input_modalities,
-            video_inputs="video" in card.input_modalities,
+            text_inputs=taken is None or "text" in taken,
             text_outputs="text" in card.output_modalities,
             reasoning_output=card.thinks,
             tool_calling=True,
@@ -137,6 +135,11 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
             structured_output=False,
             temperature=True,
         )
+        if taken is not None:
+            profile["image_inputs"] = "image" in taken
+            profile["audio_inputs"] = "audio" in taken
+            profile["video_inputs"] = "video" in taken
+        return profile
 
     def _generate(
         self,

@@ -24,6 +24,7 @@ from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.utils.json import parse_partial_json
 
+from empiriolabs_core.catalog import may_have_searched
 from empiriolabs_core.costs import cost_of_call
 from empiriolabs_core.errors import UnsupportedContentError, excerpt, readable
 from empiriolabs_core.replies import (
@@ -199,7 +200,7 @@ def create_chat_result(reply: JSON, body: JSON) -> ChatResult:
         reply: what the gateway answered.
         body: what it was asked.
     """
-    generations = [_create_generation(reply, choice) for choice in reply["choices"]]
+    generations = [_create_generation(reply, choice, body) for choice in reply["choices"]]
     first = generations[0].message
     if isinstance(first, AIMessage):
         first.usage_metadata = create_usage_metadata(reply.get("usage"))
@@ -215,7 +216,7 @@ def _cost(body: JSON, usage: JSON | None) -> JSON:
     return {} if cost is None else {"cost_usd": float(cost.total)}
 
 
-def _create_generation(reply: JSON, choice: JSON) -> ChatGeneration:
+def _create_generation(reply: JSON, choice: JSON, body: JSON) -> ChatGeneration:
     wire = choice["message"]
     finish_reason = choice.get("finish_reason")
     warn_if_cut_short(finish_reason, wire.get("content"), wire.get("tool_calls"))
@@ -223,9 +224,10 @@ def _create_generation(reply: JSON, choice: JSON) -> ChatGeneration:
     sources: JSON = {}
     note_sources(sources, reply)
     note_sources(sources, wire)
+    citations = read_citations(sources, wire.get("content") or "", searched=may_have_searched(body))
     message = AIMessage(
         content=wire.get("content") or "",
-        additional_kwargs=_kept(read_reasoning(wire), read_citations(sources, wire.get("content") or "")),
+        additional_kwargs=_kept(read_reasoning(wire), citations),
         tool_calls=calls,
         invalid_tool_calls=invalid,
         response_metadata={**_metadata(reply), **_outcome(choice), **unknown_keys(wire)},
@@ -335,11 +337,12 @@ class ChunkConverter:
         """Return the last chunk: what is told once for the whole message."""
         reply = self._reply
         reply.finish()
+        citations = read_citations(reply.sources, reply.text, searched=may_have_searched(self._body))
         told = {**_metadata(reply.last), **reply.unknown, **_cost(self._body, reply.usage)}
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content="",
-                additional_kwargs=_kept(None, read_citations(reply.sources, reply.text)),
+                additional_kwargs=_kept(None, citations),
                 tool_call_chunks=_unparseable(reply.tool_calls.calls),
                 usage_metadata=create_usage_metadata(reply.usage),
                 response_metadata=told,

@@ -28,6 +28,7 @@ from llama_index.core.llms.llm import ToolSelection
 from pydantic import Field
 from pydantic_core import from_json
 
+from empiriolabs_core.catalog import may_have_searched
 from empiriolabs_core.costs import cost_of_call
 from empiriolabs_core.errors import InvalidReplyError, SettingsError, UnsupportedContentError, excerpt, readable
 from empiriolabs_core.replies import (
@@ -223,7 +224,8 @@ def _response(
     counts, cost = read_usage(raw.get("usage")), cost_of_call(body, raw.get("usage"))
     if counts is not None and isinstance(blocks[0], ThinkingBlock):
         blocks[0].num_tokens = counts.reasoning_tokens
-    citations = [_citation_block(citation) for citation in read_citations(sources, text or "")]
+    found = read_citations(sources, text or "", searched=may_have_searched(body))
+    citations = [_citation_block(citation) for citation in found]
     return EmpirioLabsChatResponse(
         message=_assistant([*blocks, *citations], calls),
         citations=citations,

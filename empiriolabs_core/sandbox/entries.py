@@ -21,7 +21,7 @@ def entry(card: ModelCard) -> dict[str, Any]:
         "context_length": card.context_window,
         "max_output_tokens": card.max_output_tokens,
         "pricing": _pricing(card.rates) if card.rates else None,
-        "input_modalities": list(card.input_modalities),
+        "input_modalities": list(card.input_modalities or ()),
         "output_modalities": list(card.output_modalities),
         "features": ["reasoning"] if card.thinks else [],
         "supported_endpoints": list(card.endpoints),

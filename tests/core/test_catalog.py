@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 
 from empiriolabs_core import catalog
 from empiriolabs_core.catalog import CARDS, ModelCard, Rates, card, read_entry
-from empiriolabs_core.errors import ConnectionDroppedError, InvalidReplyError, SettingsError
+from empiriolabs_core.costs import track_cost
+from empiriolabs_core.errors import BudgetExceededError, ConnectionDroppedError, InvalidReplyError, SettingsError
 from empiriolabs_core.sandbox import Sandbox
 from empiriolabs_core.sandbox.entries import entry
 from langchain_empiriolabs import ChatEmpirioLabs
@@ -106,7 +108,7 @@ def test_the_catalogue_comes_back_as_the_cards(sandbox: Sandbox) -> None:
 
 
 def test_entries_of_many_shapes() -> None:
-    assert read_entry({"id": "x"}) == ModelCard(id="x", name="x")
+    assert read_entry({"id": "x"}) == ModelCard(id="x", name="x", input_modalities=None)
     tiers = [{"prompt": "0.000001", "completion": 0.000002, "input_cache_read": None}, {"prompt": "1"}]
     found = read_entry(
         {
@@ -123,6 +125,22 @@ def test_entries_of_many_shapes() -> None:
     assert found.rates == Rates(Decimal(1), Decimal(2))
     assert (found.context_window, found.thinks, found.json_object_only) == (1000, True, True)
     assert [parameter.name for parameter in found.parameters] == ["seed", "top_p"]
+
+
+def test_what_the_catalogue_leaves_out_stays_known() -> None:
+    """Its keys are not documented: one that is missing takes neither rates nor limits away."""
+    before = dict(CARDS)
+    listed = [{"id": "deepseek-v4-flash", "context_length": None, "pricing": {"in": "1"}}, {"id": "vision-x"}]
+    with Sandbox(catalogue=listed, models=["vision-x"]) as sandbox:
+        where = {"base_url": sandbox.base_url, "api_key": sandbox.api_key}
+        ChatEmpirioLabs.list_models(sandbox.base_url)
+        assert CARDS["deepseek-v4-flash"] == before["deepseek-v4-flash"]
+        with track_cost(budget_usd="0.0000001"):
+            ChatEmpirioLabs(**where).invoke("Hello")
+            with pytest.raises(BudgetExceededError):
+                ChatEmpirioLabs(**where).invoke("Hello")
+        image = {"type": "image", "url": "http://127.0.0.1/a.png"}
+        assert ChatEmpirioLabs(model="vision-x", **where).invoke([HumanMessage([image])]).content
 
 
 def test_a_bad_entry_is_left_out_with_a_warning() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, closing
 from contextvars import copy_context
 from decimal import Decimal
 from typing import Any
 
+import openai
 import pytest
 from langchain.agents import create_agent
 from langchain_core.caches import InMemoryCache
@@ -19,7 +21,7 @@ from empiriolabs_core.catalog import CARDS, ModelCard, Rates
 from empiriolabs_core.costs import Cost, CostTracker, cost_of, track_cost
 from empiriolabs_core.errors import BudgetExceededError
 from empiriolabs_core.replies import Usage
-from empiriolabs_core.sandbox import Answer, Sandbox
+from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from langchain_empiriolabs import ChatEmpirioLabs, EmpirioLabsRerank
 from llamaindex_empiriolabs import EmpirioLabs
 from tests.drivers import DRIVERS, Case
@@ -186,3 +188,25 @@ def test_the_printed_table() -> None:
     assert head.split() == ["model", "calls", "input", "cached", "output", "searches", "USD"]
     assert line.split() == ["deepseek-v4-pro", "1", "1,000,000", "500,000", "1,000,000", "0", "4.950000"]
     assert total.split()[0] == "total"
+
+
+def test_a_stream_that_is_left_counts(sandbox: Sandbox, where: dict[str, Any]) -> None:
+    chat, index = ChatEmpirioLabs(**where), EmpirioLabs(**where)
+
+    async def leave() -> None:
+        async with aclosing(chat.astream("Hello")) as stream:  # type: ignore[type-var]
+            await anext(stream)
+
+    with track_cost() as costs:
+        with closing(chat.stream("Hello")) as stream:  # type: ignore[type-var]
+            next(stream)
+        with closing(index.stream_complete("Hello")) as responses:
+            next(responses)
+        asyncio.run(leave())
+        sandbox.fail(Fault("no_finish"))
+        with pytest.raises(openai.OpenAIError):
+            list(chat.stream("Hello"))
+        sandbox.fail(Fault("status", status=503))
+        with pytest.raises(openai.InternalServerError):
+            list(chat.stream("Hello"))
+    assert (costs.total.calls, costs.total.calls_of_unknown_cost) == (4, 4)

@@ -17,6 +17,7 @@ from empiriolabs_core.errors import ConnectionDroppedError, InvalidReplyError
 from empiriolabs_core.gateway import CHAT, Gateway, Request
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from empiriolabs_core.settings import Settings
+from langchain_empiriolabs import EmpirioLabsEmbeddings
 from tests.drivers import DRIVERS, Case
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -126,3 +127,16 @@ def test_core_knows_no_framework_and_no_http_library() -> None:
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"
     assert threading.active_count() < 50
+
+
+def test_half_an_emoji_can_be_sent(sandbox: Sandbox, where: dict[str, Any]) -> None:
+    """A model or a text splitter that cuts one in two leaves half of a surrogate pair, which UTF-8 cannot hold."""
+    for driver in DRIVERS.values():
+        for stream in (False, True):
+            conversation = [
+                {"role": "user", "content": text} for text in ("cut \ud83d", "joined \ud83d\ude00", "whole 😀")
+            ]
+            driver(Case("x", conversation=conversation), where, stream)
+            sent = [message["content"] for message in sandbox.requests[-1].body["messages"]]
+            assert sent == ["cut \ufffd", "joined 😀", "whole 😀"]
+    assert EmpirioLabsEmbeddings(**where).embed_query("cut \ud83d")

@@ -288,3 +288,24 @@ def test_batches_side_by_side_but_not_more_than_the_limit(owner: Any) -> None:
                 found = asyncio.run(embeddings.aget_text_embedding_batch(texts))
             assert len(found) == 120
             assert sandbox.most_at_once == 3
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_refused_batch_is_the_last_that_is_sent(asynchronous: bool, sandbox: Sandbox, where: dict[str, Any]) -> None:
+    sandbox.fail(Fault("status", status=400))
+    embeddings = EmpirioLabsEmbeddings(**where)
+    texts = [f"text {number}" for number in range(400)]
+
+    async def ask() -> None:
+        with pytest.raises(openai.BadRequestError):
+            await embeddings.aembed_documents(texts)
+        sent = len(sandbox.requests)
+        await asyncio.sleep(0.2)
+        assert len(sandbox.requests) <= sent + embeddings.max_concurrency
+
+    if asynchronous:
+        asyncio.run(ask())
+    else:
+        with pytest.raises(openai.BadRequestError):
+            embeddings.embed_documents(texts)
+    assert len(sandbox.requests) < 20

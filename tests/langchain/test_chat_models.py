@@ -40,6 +40,7 @@ from langchain_empiriolabs import ChatEmpirioLabs
 from langchain_empiriolabs import errors as ours
 from langchain_empiriolabs.chat_models import DEFAULT_API_BASE, DEFAULT_MODEL
 from langchain_empiriolabs.messages import ChunkConverter, convert_messages, create_chat_result
+from llamaindex_empiriolabs import EmpirioLabs
 from tests.drivers import langchain_result
 from tests.langchain.tools import get_time, get_weather
 
@@ -295,7 +296,8 @@ URL = "https://field-notes.example/today"
 def test_citations(llm: ChatEmpirioLabs, sandbox: Sandbox, stream: bool, extra: dict[str, Any]) -> None:
     text = "Blue." if extra else f"Blue.\n\n**Sources**\n1. [Field notes]({URL})\n"
     sandbox.script(Answer(text, reasoning="Hm.", extra=extra))
-    message = added(llm.stream("Hello")) if stream else llm.invoke("Hello")
+    search = {"web_search_linkup": not extra}
+    message = added(llm.stream("Hello", **search)) if stream else llm.invoke("Hello", **search)
     assert message.text == text
     reasoning, spoken, call, result = message.content_blocks
     assert (reasoning["type"], call["type"], result["type"]) == ("reasoning", "server_tool_call", "server_tool_result")
@@ -306,7 +308,27 @@ def test_citations(llm: ChatEmpirioLabs, sandbox: Sandbox, stream: bool, extra: 
 
 def test_a_text_about_sources_is_no_footer(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
     sandbox.script(Answer("See\n\nSources\n\nnone of them known."))
-    assert "citations" not in llm.invoke("Hello").additional_kwargs
+    assert "citations" not in llm.invoke("Hello", web_search_linkup=True).additional_kwargs
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_links_of_an_answer_are_no_web_search(llm: ChatEmpirioLabs, sandbox: Sandbox, stream: bool) -> None:
+    sandbox.script(Answer("HTTP is an RFC.\n\n## References\nhttps://www.rfc-editor.org/rfc/rfc9110\n"))
+    message = added(llm.stream("Hello")) if stream else llm.invoke("Hello")
+    assert [block["type"] for block in message.content_blocks] == ["text"]
+
+
+@pytest.mark.parametrize("source", [{"url": URL, "title": 5}, {"url": URL, "start_index": 1.5, "content": [{}]}, 7])
+def test_an_odd_source_costs_no_answer(where: dict[str, Any], sandbox: Sandbox, source: Any) -> None:
+    sandbox.script(*[Answer("Blue.", extra={"annotations": [source]})] * 2)
+    assert ChatEmpirioLabs(**where).invoke("Hello").content == "Blue."
+    assert EmpirioLabs(**where).complete("Hello").text == "Blue."
+
+
+def test_a_long_run_of_blank_lines_is_read_at_once(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
+    """Runaway white space is what JSON mode may end in; the test's time-out is what fails here."""
+    sandbox.script(Answer("{" + "\n" * 300_000, usage={"completion_tokens": 1}))
+    assert llm.invoke("Hello", web_search_linkup=True, max_tokens=393_216).content.startswith("{\n")
 
 
 # Structured output

@@ -227,12 +227,13 @@ URL = "https://field-notes.example/today"
 def test_citations(llm: EmpirioLabs, sandbox: Sandbox, stream: bool, extra: dict[str, Any]) -> None:
     text = "Blue." if extra else f"Blue.\n\n### Sources\n- {URL}."
     sandbox.script(Answer(text, extra=extra), Answer(text, extra=extra))
-    response = list(llm.stream_chat(QUESTION))[-1] if stream else llm.chat(QUESTION)
+    search = {"web_search_linkup": not extra}
+    response = list(llm.stream_chat(QUESTION, **search))[-1] if stream else llm.chat(QUESTION, **search)
     assert isinstance(response, EmpirioLabsChatResponse)
     assert [citation.source for citation in response.citations] == [URL]
     assert response.message.content == text
     assert to_wire([response.message])[0]["content"] == text
-    completion: Any = list(llm.stream_complete("Hello"))[-1] if stream else llm.complete("Hello")
+    completion: Any = list(llm.stream_complete("Hello", **search))[-1] if stream else llm.complete("Hello", **search)
     assert [citation.source for citation in completion.citations] == [URL]
 
 
