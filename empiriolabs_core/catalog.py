@@ -21,10 +21,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from empiriolabs_core.errors import InvalidReplyError, excerpt
-from empiriolabs_core.gateway import get, get_async
+from empiriolabs_core.gateway import DEFAULT_API_BASE, get, get_async
 
-DEFAULT_API_BASE = "https://api.empiriolabs.ai/v1"
-"""URL of the public gateway."""
 BASE_VARIABLE = "EMPIRIOLABS_API_BASE"
 """The environment variable that holds another URL."""
 

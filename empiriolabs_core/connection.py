@@ -19,10 +19,10 @@ from pydantic import (
 )
 
 from empiriolabs_core.arguments import DEFAULT_TIMEOUT, check_timeout, sentences
-from empiriolabs_core.catalog import BASE_VARIABLE, DEFAULT_API_BASE
+from empiriolabs_core.catalog import BASE_VARIABLE
 from empiriolabs_core.costs import count_call
 from empiriolabs_core.errors import MissingKeyError, SettingsError
-from empiriolabs_core.gateway import Connection, Gateway
+from empiriolabs_core.gateway import DEFAULT_API_BASE, Connection, Gateway
 
 KEY_VARIABLE = "EMPIRIOLABS_API_KEY"
 """The environment variable that holds the API key."""

@@ -10,6 +10,7 @@ Docstrings say when an error is raised, and "Worth a retry" where one may help; 
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -150,6 +151,12 @@ def excerpt(value: Any, limit: int = 200) -> str:
     """Return the start of a value's text, for an error message."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Warn, once in a process, of what may not be as the user expects."""
+    warnings.warn(text, stacklevel=2)
 
 
 _Read = TypeVar("_Read", bound=Callable[..., Any])

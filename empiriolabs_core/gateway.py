@@ -34,6 +34,8 @@ from empiriolabs_core.replies import JSON, StreamCheck, check_completion, check_
 CHAT = "/chat/completions"
 """Path of chat, below the base URL."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
+DEFAULT_API_BASE = "https://api.empiriolabs.ai/v1"
+"""URL of the public gateway."""
 CONNECT_TIMEOUT = 10.0
 """Seconds to wait for a connection. The rest of a timeout is for the answer."""
 
@@ -179,7 +181,7 @@ class Gateway:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
         count, check = self._meter(), StreamCheck()
         with (
-            _typed_errors(self.connection, request),
+            _typed_errors(self.connection, request, check),
             self.client.post(CHAT, **_arguments(request), stream=True, stream_cls=openai.Stream[object]) as stream,
         ):
             if not _is_event_stream(stream):
@@ -195,7 +197,7 @@ class Gateway:
     async def astream(self, request: Request) -> AsyncGenerator[JSON, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
         count, check = self._meter(), StreamCheck()
-        with _typed_errors(self.connection, request):
+        with _typed_errors(self.connection, request, check):
             async with await self.async_client.post(
                 CHAT, **_arguments(request), stream=True, stream_cls=openai.AsyncStream[object]
             ) as stream:
@@ -341,10 +343,12 @@ def _no_stream(stream: Any) -> InvalidReplyError:
 
 
 @contextlib.contextmanager
-def _typed_errors(connection: Connection, request: Request | None = None) -> Iterator[None]:
+def _typed_errors(
+    connection: Connection, request: Request | None = None, check: StreamCheck | None = None
+) -> Iterator[None]:
     """Turn what can go wrong on the way into typed errors that say where, with a note of what a report needs."""
     try:
-        with _translated(connection):
+        with _translated(connection, request, check):
             yield
     except openai.OpenAIError as error:
         if sys.version_info >= (3, 11):
@@ -361,16 +365,24 @@ def _facts(connection: Connection, request: Request | None, error: openai.OpenAI
 
 
 @contextlib.contextmanager
-def _translated(connection: Connection) -> Iterator[None]:
+def _translated(connection: Connection, request: Request | None, check: StreamCheck | None) -> Iterator[None]:
     try:
         yield
+    except openai.NotFoundError as error:
+        if error.code is not None:
+            raise
+        message = (
+            f"{connection.base_url} has no such path (404). base_url ends with the API's path, such as "
+            f"{DEFAULT_API_BASE}, and with nothing after it."
+        )
+        raise openai.NotFoundError(message, response=error.response, body=error.body) from error
     except openai.APIStatusError as error:
         better = refine(error)
         if better is error:
             raise
         raise better from error
     except openai.APIConnectionError as error:
-        raise _failed(connection, error, error.request) from error
+        raise _failed(connection, request, check, error, error.request) from error
     except openai.APIError as error:
         if type(error) is not openai.APIError:
             raise
@@ -382,20 +394,32 @@ def _translated(connection: Connection) -> Iterator[None]:
         # depends on the version of openai, so it is told by name.
         if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
             raise
-        raise _failed(connection, error, None) from error
+        raise _failed(connection, request, check, error, None) from error
 
 
-def _failed(connection: Connection, error: BaseException, request: Any) -> openai.APIConnectionError:
-    """Return the typed error for a connection that failed, with what the HTTP library says of it."""
+def _failed(
+    connection: Connection, request: Request | None, check: StreamCheck | None, error: BaseException, sent: Any
+) -> openai.APIConnectionError:
+    """Return the typed error for a connection that failed, with what the HTTP library says of it.
+
+    Args:
+        connection: where to.
+        request: what was asked.
+        check: the stream so far, if one was asked for.
+        error: what the OpenAI client raised.
+        sent: the HTTP request.
+    """
     cause = error.__cause__ or error
     kind, told = type(cause).__name__, str(cause).rstrip(".")
+    begun = check is not None and check.begun
+    whole = "What had come stays valid, but is not a whole answer: ask again"
     if isinstance(error, openai.APITimeoutError) or kind.endswith("Timeout"):
-        return NoAnswerInTimeError(
-            f"{connection.base_url} did not answer in time: {kind}, timeout={connection.timeout}. "
-            "Raise timeout, or ask for less.",
-            request,
-        )
-    message = (
-        f"The connection to {connection.base_url} failed: {kind}{told and ': '}{told}. Check base_url, or try again."
-    )
-    return ConnectionDroppedError(message=message, request=request)
+        timeout = (request.options if request else {}).get("timeout", connection.timeout)
+        late = "sent nothing more" if begun else "did not answer"
+        advice = f"{whole}, or raise timeout." if begun else "Raise timeout, or ask for less."
+        message = f"{connection.base_url} {late} in time: {kind}, timeout={timeout}. {advice}"
+        return NoAnswerInTimeError(message, sent)
+    what = "broke off in mid-answer" if begun else "failed"
+    advice = f"{whole}." if begun else "Check base_url, or try again."
+    message = f"The connection to {connection.base_url} {what}: {kind}{told and ': '}{told}. {advice}"
+    return ConnectionDroppedError(message=message, request=sent)

@@ -116,13 +116,15 @@ def check_error(reply: JSON) -> None:
 class StreamCheck:
     """Watches a stream, so that one that broke off is never taken for a whole answer.
 
-    `usage` is what the stream reported last, if anything.
+    Attributes:
+        usage: what the stream reported last, if anything.
+        begun: whether a piece of an answer has come.
     """
 
     def __init__(self) -> None:
         self.usage: JSON | None = None
+        self.begun = False
         self._unfinished: set[int] = set()
-        self._seen = False
 
     @readable
     def see(self, chunk: object) -> JSON:
@@ -142,7 +144,7 @@ class StreamCheck:
             if not isinstance(choice, dict):
                 raise InvalidReplyError(f"The stream held a choice that is no JSON object: {excerpt(choice)}.")
             index = choice.get("index") or 0
-            self._seen = True
+            self.begun = True
             if choice.get("finish_reason"):
                 self._unfinished.discard(index)
             elif choice.get("delta"):
@@ -151,7 +153,7 @@ class StreamCheck:
 
     def end(self) -> None:
         """Raise `IncompleteStreamError` if the stream ended before each choice had finished."""
-        if not self._seen:
+        if not self.begun:
             raise IncompleteStreamError("The stream ended before the first piece of an answer. Try again.")
         if self._unfinished:
             raise IncompleteStreamError(

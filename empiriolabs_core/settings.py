@@ -15,7 +15,6 @@ connection and is what both adapters inherit. `Settings.request` applies the wir
 
 from __future__ import annotations
 
-import functools
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from empiriolabs_core import catalog
 from empiriolabs_core.arguments import OPTIONS, merge, request_options, sentences, sort_arguments
 from empiriolabs_core.catalog import ModelCard, Parameter, card
 from empiriolabs_core.connection import ConnectionFields
-from empiriolabs_core.errors import SettingsError, UnsupportedContentError, excerpt
+from empiriolabs_core.errors import SettingsError, UnsupportedContentError, excerpt, warn_once
 from empiriolabs_core.gateway import Request
 from empiriolabs_core.replies import JSON
 
@@ -372,18 +371,13 @@ def _warn_of_doubtful(body: JSON, fields: RequestFields, known: ModelCard | None
     """Warn, once each, of what is sent although it may not do what the user expects."""
     budget, limit = body.get("thinking_budget"), body.get("max_tokens")
     if budget is not None and limit is not None and limit < budget:
-        _warn_once(
+        warn_once(
             f"max_tokens={limit} is smaller than thinking_budget={budget}: reasoning may leave nothing for the answer."
         )
     if known is not None and known.parameters:
         listed = {parameter.name for parameter in known.parameters} | _ALWAYS_TAKEN
         for name in sorted(body.keys() - listed):
-            _warn_once(f"The card of {fields.model} does not list the parameter {name!r}. It is sent all the same.")
-
-
-@functools.cache
-def _warn_once(text: str) -> None:
-    warnings.warn(text, stacklevel=2)
+            warn_once(f"The card of {fields.model} does not list the parameter {name!r}. It is sent all the same.")
 
 
 def _said(fields: RequestFields, *names: str) -> str:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.base import OutputParserLike
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
@@ -25,9 +27,8 @@ from pydantic import ConfigDict, SecretStr, model_validator
 from typing_extensions import Self, Unpack
 
 from empiriolabs_core import __version__
-from empiriolabs_core.catalog import DEFAULT_API_BASE
-from empiriolabs_core.errors import SettingsError
-from empiriolabs_core.gateway import Request
+from empiriolabs_core.errors import SettingsError, excerpt
+from empiriolabs_core.gateway import DEFAULT_API_BASE, Request
 from empiriolabs_core.settings import DEFAULT_MODEL, RequestFields, Settings
 from langchain_empiriolabs import content_blocks as _registers_the_translator  # noqa: F401
 from langchain_empiriolabs.errors import langchain_errors
@@ -291,17 +292,18 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
     def _by_function(
         self, schema: Any, strict: bool | None, kwargs: dict[str, Any]
     ) -> tuple[Runnable[LanguageModelInput, AIMessage], OutputParserLike[Any]]:
-        name = convert_to_openai_tool(schema)["function"]["name"]
+        tool = schema if _is_pydantic(schema) else _with_plain_name(convert_to_openai_tool(schema))
+        name = convert_to_openai_tool(tool)["function"]["name"]
         model = self.bind_tools(
-            [schema],
+            [tool],
             tool_choice=name,
             strict=strict,
             ls_structured_output_format={"kwargs": {"method": "function_calling"}, "schema": schema},
             **kwargs,
         )
         if _is_pydantic(schema):
-            return model, PydanticToolsParser(tools=[schema], first_tool_only=True)
-        return model, JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+            return model, _PydanticParser(tools=[schema], first_tool_only=True)
+        return model, _KeyParser(key_name=name, first_tool_only=True)
 
     def _by_json(
         self, schema: Any, method: StructuredOutputMethod, strict: bool | None, kwargs: dict[str, Any]
@@ -312,6 +314,42 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         traced = {"kwargs": {"method": method}, "schema": schema and convert_to_json_schema(schema)}
         model = self.bind(response_format=response_format, ls_structured_output_format=traced, **kwargs)
         return model, PydanticOutputParser(pydantic_object=schema) if _is_pydantic(schema) else JsonOutputParser()
+
+
+def _no_call_was_cut_off(result: list[Generation]) -> None:
+    """Raise if the only call of a whole answer cannot be read. LangChain's parsers would return `None`.
+
+    Raises:
+        OutputParserException: so that retries and fallbacks know of it.
+    """
+    message = result[0].message if isinstance(result[0], ChatGeneration) else None
+    growing = isinstance(message, AIMessageChunk) and message.chunk_position != "last"
+    if not isinstance(message, AIMessage) or growing or message.tool_calls or not message.invalid_tool_calls:
+        return
+    call = message.invalid_tool_calls[0]
+    raise OutputParserException(
+        f"The model called {call['name']} with arguments that are no JSON object: {excerpt(call['args'] or '')!r}. "
+        "Ask again, or raise max_tokens if they were cut short.",
+        llm_output=call["args"],
+    )
+
+
+class _PydanticParser(PydanticToolsParser):
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        _no_call_was_cut_off(result)
+        return super().parse_result(result, partial=partial)
+
+
+class _KeyParser(JsonOutputKeyToolsParser):
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        _no_call_was_cut_off(result)
+        return super().parse_result(result, partial=partial)
+
+
+def _with_plain_name(tool: dict[str, Any]) -> dict[str, Any]:
+    """Return a tool whose name has only characters that a tool's name may have. (OpenAI, DeepSeek)"""
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", tool["function"]["name"])[:64]
+    return {**tool, "function": {**tool["function"], "name": name}}
 
 
 def _is_pydantic(schema: Any) -> bool:

@@ -57,9 +57,10 @@ class EmpirioLabsContextOverflowError(core.ContextOverflowError, langchain.Conte
 
 
 class EmpirioLabsNotFoundError(openai.NotFoundError, langchain.ModelNotFoundError):
-    """404: there is no such model.
+    """404: there is no such model, or no such path.
 
-    `python -m empiriolabs_core.catalog --live` lists the models that there are.
+    Check `base_url`, which ends with `/v1`, and the model: `python -m empiriolabs_core.catalog --live` lists what there
+    is.
     """
 
 

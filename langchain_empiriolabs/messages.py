@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from langchain_core.messages import (
@@ -26,12 +27,13 @@ from langchain_core.utils.json import parse_partial_json
 
 from empiriolabs_core.catalog import may_have_searched
 from empiriolabs_core.costs import cost_of_call
-from empiriolabs_core.errors import UnsupportedContentError, excerpt, readable
+from empiriolabs_core.errors import UnsupportedContentError, excerpt, readable, warn_once
 from empiriolabs_core.replies import (
     JSON,
     Citation,
     StreamedReply,
     ToolCall,
+    ToolCallPiece,
     note_sources,
     read_arguments,
     read_citations,
@@ -47,23 +49,32 @@ PROVIDER = "empiriolabs"
 _PASSED_ON = ("image_url", "input_audio", "file", "video_url")
 """Content parts that are in the form of the wire already."""
 
+_SPOKEN = frozenset({"text", "text-plain", "refusal"})
+_MEDIA = frozenset({"image", "audio", "video", "file", *_PASSED_ON})
 _NOT_SENT = frozenset(
     {
         "thinking",
         "redacted_thinking",
         "reasoning",
+        "reasoning_content",
         "tool_use",
         "tool_call",
         "tool_call_chunk",
         "invalid_tool_call",
+        "function_call",
+        "server_tool_use",
         "server_tool_call",
         "server_tool_call_chunk",
         "server_tool_result",
+        "web_search_call",
+        "web_search_tool_result",
+        "executable_code",
+        "code_execution_result",
         "non_standard",
     }
 )
 """Blocks of an assistant turn that the wire has no content part for. Tool calls and reasoning have fields
-of their own; another provider's signed thinking means nothing to this one."""
+of their own; another provider's signed thinking and the tools of its servers mean nothing to this one."""
 
 
 def convert_messages(messages: Iterable[BaseMessage]) -> list[JSON]:
@@ -72,10 +83,12 @@ def convert_messages(messages: Iterable[BaseMessage]) -> list[JSON]:
     Raises:
         UnsupportedContentError: a message or content block is of a kind that the wire has no form for.
     """
-    return [wire for message in messages for wire in _convert_message(message)]
+    conversation = list(messages)
+    answered = {message.tool_call_id for message in conversation if isinstance(message, ToolMessage)}
+    return [wire for message in conversation for wire in _convert_message(message, answered)]
 
 
-def _convert_message(message: BaseMessage) -> list[JSON]:
+def _convert_message(message: BaseMessage, answered: Set[str]) -> list[JSON]:
     match message:
         case SystemMessage():
             role = message.additional_kwargs.get("__openai_role__", "system")
@@ -83,7 +96,7 @@ def _convert_message(message: BaseMessage) -> list[JSON]:
         case HumanMessage():
             return _convert_human(message)
         case AIMessage():
-            return [_convert_ai(message)]
+            return [_convert_ai(message, answered)]
         case ToolMessage():
             content = _content(message.content, "\n")
             return [{"role": "tool", "tool_call_id": message.tool_call_id, "content": content}]
@@ -114,15 +127,20 @@ def _convert_human(message: HumanMessage) -> list[JSON]:
     return wire
 
 
-def _convert_ai(message: AIMessage) -> JSON:
+def _convert_ai(message: AIMessage, answered: Set[str]) -> JSON:
     content = message.content
     blocks = content if isinstance(content, list) else []
-    text = content if isinstance(content, str) else _text([b for b in blocks if not _is_type(b, _NOT_SENT)])
+    text = content if isinstance(content, str) else _text([block for block in blocks if _is_sent(block)])
     calls = [_call(call["id"], call["name"], _dumps(call["args"])) for call in message.tool_calls]
-    calls += [_call(call["id"], call["name"], call["args"] or "") for call in message.invalid_tool_calls]
+    for invalid in message.invalid_tool_calls:
+        if invalid["id"] in answered:
+            calls.append(_call(invalid["id"], invalid["name"], invalid["args"] or ""))
+        else:
+            # A call that nothing answers is refused, and every later request with it.
+            text = f"{text}\n[A call of {invalid['name']} broke off: {invalid['args']}]".lstrip()
     if not calls:
-        uses = [block for block in blocks if _is_type(block, ("tool_use",))]
-        calls = [_call(use["id"], use["name"], _dumps(use["input"])) for use in uses if isinstance(use, dict)]
+        uses = [block for block in blocks if isinstance(block, dict) and block.get("type") == "tool_use"]
+        calls = [_call(use["id"], use["name"], _dumps(use["input"])) for use in uses]
     wire: JSON = {"role": "assistant", "content": text or None if calls else text}
     reasoning = _reasoning(message, blocks)
     if reasoning is not None:
@@ -130,6 +148,16 @@ def _convert_ai(message: AIMessage) -> JSON:
     if calls:
         wire["tool_calls"] = calls
     return _named(wire, message)
+
+
+def _is_sent(block: Any) -> bool:
+    """Tell whether a block of an assistant turn is content; the turn may be another provider's."""
+    kind = block.get("type") if isinstance(block, dict) else "text"
+    if kind in _SPOKEN or kind in _MEDIA:
+        return True
+    if kind not in _NOT_SENT:
+        warn_once(f"A content block of type {kind!r} of an AI message is left out: the wire has no form for it.")
+    return False
 
 
 def _reasoning(message: AIMessage, blocks: list[Any]) -> str | None:
@@ -149,10 +177,6 @@ def _call(call_id: str | None, name: str | None, arguments: str) -> JSON:
 
 def _dumps(arguments: Any) -> str:
     return json.dumps(arguments, ensure_ascii=False)
-
-
-def _is_type(block: Any, types: Iterable[str]) -> bool:
-    return isinstance(block, dict) and str(block.get("type")) in types
 
 
 def _content(content: str | Sequence[str | Mapping[str, Any]], between: str = "") -> str | list[JSON]:
@@ -180,16 +204,43 @@ def _part(block: str | Mapping[str, Any]) -> JSON:
     if isinstance(block, str):
         return {"type": "text", "text": block}
     kind = block.get("type")
-    if kind in ("text", "text-plain", "refusal"):
+    if kind == "text-plain" and not block.get("text"):
+        return {"type": "text", "text": _decoded(block)}
+    if kind in _SPOKEN:
         return {"type": "text", "text": block.get("text") or block.get("refusal") or ""}
     if kind in _PASSED_ON and kind in block:
         return dict(block)
-    if is_data_content_block(dict(block)):
-        return convert_to_openai_data_block(dict(block))
-    raise UnsupportedContentError(
-        f"A content block of type {kind!r} cannot be sent: {excerpt(repr(dict(block)))}. "
-        "Use text, image, audio or file blocks."
+    if kind == "video" and (block.get("url") or block.get("base64")):
+        return {"type": "video_url", "video_url": {"url": block.get("url") or _data_url(block)}}
+    if kind == "image" and isinstance(block.get("source"), Mapping):
+        source = block["source"]
+        found = {"base64": source.get("data"), "mime_type": source.get("media_type")}
+        return {"type": "image_url", "image_url": {"url": source.get("url") or _data_url(found)}}
+    try:
+        if is_data_content_block(dict(block)):
+            return convert_to_openai_data_block(dict(block))
+    except (ValueError, KeyError) as error:
+        raise _unsupported(block) from error
+    raise _unsupported(block)
+
+
+def _unsupported(block: Mapping[str, Any]) -> UnsupportedContentError:
+    return UnsupportedContentError(
+        f"A content block of type {block.get('type')!r} cannot be sent: {excerpt(repr(dict(block)))}. "
+        "Use text, an image or a video as URL or base64, audio or a file as base64."
     )
+
+
+def _data_url(block: Mapping[str, Any]) -> str:
+    return f"data:{block.get('mime_type') or 'application/octet-stream'};base64,{block.get('base64')}"
+
+
+def _decoded(block: Mapping[str, Any]) -> str:
+    """Return the text of a plain document that is given as base64."""
+    try:
+        return base64.b64decode(block["base64"], validate=True).decode()
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unsupported(block) from error
 
 
 @readable
@@ -285,6 +336,15 @@ def _outcome(choice: JSON) -> JSON:
     return {name: choice[name] for name in ("finish_reason", "logprobs") if choice.get(name) is not None}
 
 
+def _piece(piece: ToolCallPiece) -> str:
+    """Return the arguments to emit: none for `null`, which LangChain's streams would take for no object."""
+    whole = piece.call.arguments
+    if "null".startswith(whole):
+        return ""
+    held = len(whole) - len(piece.arguments)
+    return whole if 0 < held <= 4 and "null".startswith(whole[:held]) else piece.arguments
+
+
 def _mismatch(arguments: str) -> str:
     """Return the brackets after which LangChain cannot mend the arguments."""
     for brackets in ("]", "}", '"]', '"}'):
@@ -323,7 +383,7 @@ class ChunkConverter:
         if not delta.tool_calls:
             return _text_chunk(delta.text, kept, metadata)
         pieces = [
-            tool_call_chunk(name=piece.name, args=piece.arguments, id=piece.id, index=piece.call.position)
+            tool_call_chunk(name=piece.name, args=_piece(piece), id=piece.id, index=piece.call.position)
             for piece in delta.tool_calls
         ]
         return ChatGenerationChunk(
@@ -381,5 +441,5 @@ def _unparseable(calls: list[ToolCall]) -> list[ToolCallChunk]:
     return [
         tool_call_chunk(args=_mismatch(call.arguments), index=call.position)
         for call in calls
-        if read_arguments(call.arguments) is None
+        if read_arguments(call.arguments) is None or not call.name
     ]

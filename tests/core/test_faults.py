@@ -72,8 +72,11 @@ def _retry(name: str, **headers: str) -> Row:
 
 DROPPED, LATER = core.ConnectionDroppedError, core.NoAnswerInTimeError
 REPLY, CUT = core.InvalidReplyError, core.IncompleteStreamError
-LATE = r"did not answer in time: {}, timeout=0\.\d.*Raise timeout"
-FAILED = r"The connection to http\S+ failed: {}.*Check base_url, or try again"
+LATE = r"(did not answer|sent nothing more) in time: {}, timeout=0\.\d.*aise timeout"
+FAILED = (
+    r"The connection to http\S+ (failed: {0}.*Check base_url, or try again"
+    r"|broke off in mid-answer: {0}.*is not a whole answer: ask again)"
+)
 UNREAD = r"cannot be read as JSON|ended without a finish_reason"
 REPORTED = r"reported an error .*: The model provider returned an error"
 LONG = 100 if int(openai.__version__.split(".")[0]) > 2 else 10

@@ -140,3 +140,22 @@ def test_half_an_emoji_can_be_sent(sandbox: Sandbox, where: dict[str, Any]) -> N
             sent = [message["content"] for message in sandbox.requests[-1].body["messages"]]
             assert sent == ["cut \ufffd", "joined 😀", "whole 😀"]
     assert EmpirioLabsEmbeddings(**where).embed_query("cut \ud83d")
+
+
+@pytest.mark.parametrize("path", ["", "/v1/chat/completions", "/v2"])
+def test_an_address_with_another_path_is_told(sandbox: Sandbox, path: str) -> None:
+    address = sandbox.base_url.removesuffix("/v1") + path
+    elsewhere = Settings(api_key=sandbox.api_key, base_url=address)
+    with pytest.raises(openai.NotFoundError, match=rf"{address} has no such path .404..*such as https"):
+        elsewhere.gateway.complete(ask(elsewhere))
+
+
+def test_a_model_that_there_is_not(settings: Settings) -> None:
+    with pytest.raises(openai.NotFoundError, match="model 'none' does not exist"):
+        settings.gateway.complete(ask(settings, model="none"))
+
+
+def test_the_time_out_of_a_call_is_the_one_that_is_told(sandbox: Sandbox, settings: Settings) -> None:
+    sandbox.fail(Fault("timeout", seconds=2))
+    with pytest.raises(openai.APITimeoutError, match=r"timeout=0\.2"):
+        settings.gateway.complete(ask(settings, timeout=0.2))

@@ -150,7 +150,7 @@ def test_invalid_arguments_survive_the_way_back(llm: ChatEmpirioLabs, sandbox: S
         assert message.tool_calls == []
         (call,) = message.invalid_tool_calls
         assert (call["id"], call["name"]) == ("call_1", "get_weather")
-        (wire,) = convert_messages([message])
+        wire, _ = convert_messages([message, ToolMessage("Broken.", tool_call_id="call_1")])
         assert wire["tool_calls"][0]["function"]["arguments"].startswith('{"city": "Par')
         assert wire["reasoning_content"] == "Hm."
 
@@ -632,3 +632,111 @@ def test_a_chunk_is_what_langchains_constructors_make_and_shares_nothing(delta: 
     for name, value in fields.items():
         if isinstance(value, dict | list):
             assert value is not getattr(other.message, name), name
+
+
+CUT = Answer(content=None, finish_reason="length", tool_calls=[{"name": "Person", "arguments": '{"name": "A'}])
+
+
+@pytest.mark.parametrize(
+    "schema", [Person, {"title": "Person", "type": "object", "properties": {"name": {"type": "string"}}}]
+)
+def test_a_structured_answer_that_was_cut_off_is_an_error(llm: ChatEmpirioLabs, sandbox: Sandbox, schema: Any) -> None:
+    """Not `None`, so that retries and fallbacks know of it."""
+    structured = llm.with_structured_output(schema)
+    for ask in (structured.invoke, lambda question: list(structured.stream(question))):
+        sandbox.script(CUT)
+        with pytest.raises(OutputParserException, match="raise max_tokens"):
+            ask("Who?")
+    sandbox.script(CUT)
+    raw: Any = llm.with_structured_output(schema, include_raw=True).invoke("Who?")
+    assert raw["parsed"] is None
+    assert isinstance(raw["parsing_error"], OutputParserException)
+    sandbox.script(CUT)
+    assert structured.with_retry(stop_after_attempt=2).invoke("Ada is 36.")
+
+
+def test_a_schema_with_any_title(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
+    schema = {"title": "My thing!", "type": "object", "properties": {"name": {"type": "string"}}}
+    assert llm.with_structured_output(schema).invoke("Name?")
+    assert sandbox.requests[-1].body["tools"][0]["function"]["name"] == "My_thing_"
+
+
+def test_a_call_that_broke_off_spoils_no_conversation(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
+    """As a graph without a node for tools has it: nothing answers the call, and the talk goes on."""
+    sandbox.script(Answer("Wait.", finish_reason="length", tool_calls=[{"name": "f", "arguments": '{"a'}]))
+    history: list[Any] = [HumanMessage("q")]
+    history += [llm.invoke(history), HumanMessage("Hello?")]
+    assert history[1].invalid_tool_calls
+    assert llm.invoke(history).content.startswith("You said: Hello?")
+    assert sandbox.requests[-1].body["messages"][1]["content"] == 'Wait.\n[A call of f broke off: {"a]'
+
+
+FOREIGN = [
+    {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c1"},
+    {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+    {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {}},
+    {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": []},
+    {"type": "reasoning_content", "reasoning_content": {"text": "Hm."}},
+    {"type": "executable_code", "executable_code": "1"},
+]
+
+
+@pytest.mark.parametrize("block", FOREIGN, ids=lambda block: block["type"])
+def test_another_providers_blocks_are_left_out(llm: ChatEmpirioLabs, sandbox: Sandbox, block: dict[str, Any]) -> None:
+    turn = AIMessage([block, {"type": "text", "text": "Blue."}])
+    assert llm.invoke([HumanMessage("q"), turn, HumanMessage("Hello")]).content
+    assert sandbox.requests[-1].body["messages"][1] == {"role": "assistant", "content": "Blue."}
+
+
+def test_a_block_that_nobody_knows_is_left_out_with_a_warning(llm: ChatEmpirioLabs) -> None:
+    turn = AIMessage([{"type": "hologram"}, {"type": "text", "text": "Blue."}])
+    with pytest.warns(UserWarning, match="'hologram' of an AI message is left out"):
+        assert convert_messages([turn]) == [{"role": "assistant", "content": "Blue."}]
+
+
+@pytest.mark.parametrize(
+    ("block", "part"),
+    [
+        ({"type": "video", "base64": "AA==", "mime_type": "video/mp4"}, "data:video/mp4;base64,AA=="),
+        ({"type": "video", "url": "http://x.invalid/a.mp4"}, "http://x.invalid/a.mp4"),
+        (
+            {"type": "image", "source": {"type": "base64", "data": "AA==", "media_type": "image/png"}},
+            "data:image/png;base64,AA==",
+        ),
+        ({"type": "image", "source": {"type": "url", "url": "http://x.invalid/a.png"}}, "http://x.invalid/a.png"),
+    ],
+)
+def test_media_of_every_spelling(block: dict[str, Any], part: str) -> None:
+    (wire,) = convert_messages([HumanMessage([block])])
+    (sent,) = wire["content"]
+    assert sent[sent["type"]] == {"url": part}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "audio", "url": "http://x.invalid/a.wav"},
+        {"type": "file", "url": "http://x.invalid/a.pdf"},
+        {"type": "image", "file_id": "f1"},
+        {"type": "text-plain", "base64": "?"},
+        {"type": "hologram"},
+    ],
+)
+def test_media_that_cannot_be_sent(block: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedContentError, match=f"type {block['type']!r} cannot be sent"):
+        convert_messages([HumanMessage([block])])
+
+
+def test_a_plain_document_in_base64_is_text() -> None:
+    block = {"type": "text-plain", "base64": "SGVsbG8=", "mime_type": "text/plain"}
+    assert convert_messages([HumanMessage([block])]) == [{"role": "user", "content": "Hello"}]
+
+
+@pytest.mark.parametrize("call", [{"name": "f", "arguments": "null"}, {"name": "", "arguments": "{}"}])
+def test_odd_calls_are_the_same_whole_and_streamed(
+    llm: ChatEmpirioLabs, sandbox: Sandbox, call: dict[str, Any]
+) -> None:
+    sandbox.script(*[Answer(content=None, tool_calls=[call])] * 2)
+    whole, streamed = llm.invoke("Hello"), added(llm.stream("Hello"))
+    assert [c["args"] for c in whole.tool_calls] == [c["args"] for c in streamed.tool_calls]
+    assert len(whole.invalid_tool_calls) == len(streamed.invalid_tool_calls)
