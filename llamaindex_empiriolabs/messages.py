@@ -82,7 +82,8 @@ def to_wire(messages: Iterable[ChatMessage]) -> list[JSON]:
     """Return the wire messages of a conversation. The given messages are left as they are.
 
     Raises:
-        UnsupportedContentError: a message or block is of a kind that the wire has no form for.
+        UnsupportedContentError: a message or block is of a kind that the wire has no form for, or a tool call or
+            result has no id.
     """
     return [_message_to_wire(message) for message in messages]
 
@@ -95,14 +96,17 @@ def _message_to_wire(message: ChatMessage) -> JSON:
         return _assistant_to_wire(message)
     wire: JSON = {"role": role, "content": _content(message.blocks, "\n" if role == "tool" else "")}
     if role == "tool":
-        wire["tool_call_id"] = message.additional_kwargs.get("tool_call_id")
+        named = message.additional_kwargs.get("name") or excerpt(message.content or "", 40)
+        wire["tool_call_id"] = _known_id(message.additional_kwargs.get("tool_call_id"), f"The tool result {named!r}")
     elif message.additional_kwargs.get("name"):
         wire["name"] = message.additional_kwargs["name"]
     return wire
 
 
 def _assistant_to_wire(message: ChatMessage) -> JSON:
-    calls = [_call_to_wire(block) for block in message.blocks if isinstance(block, ToolCallBlock)]
+    called = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+    calls = [_call_to_wire(block.tool_call_id, block.tool_name, block.tool_kwargs) for block in called]
+    calls = calls or _older_calls(message)
     thoughts = [block.content or "" for block in message.blocks if isinstance(block, ThinkingBlock)]
     spoken = [block for block in message.blocks if not isinstance(block, ToolCallBlock | ThinkingBlock)]
     content = _content(spoken)
@@ -117,10 +121,37 @@ def _assistant_to_wire(message: ChatMessage) -> JSON:
     return wire
 
 
-def _call_to_wire(block: ToolCallBlock) -> JSON:
-    arguments = block.tool_kwargs
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return {"id": block.tool_call_id, "type": "function", "function": {"name": block.tool_name, "arguments": text}}
+def _call_to_wire(call_id: str | None, name: str, arguments: Any) -> JSON:
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+    call_id = _known_id(call_id, f"The call of the tool {name!r}")
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
+
+
+def _known_id(call_id: str | None, of: str) -> str:
+    """Return an id. Another LLM's adapter may have left it out; the wire has no other way to match a result."""
+    if call_id is None:
+        raise UnsupportedContentError(
+            f"{of} has no tool_call_id, so call and result cannot be matched. Give both the same one, such as 'call_1'."
+        )
+    return call_id
+
+
+def _older_calls(message: ChatMessage) -> list[JSON]:
+    """Return the calls of a message from before there were tool call blocks, as chat stores still hold them.
+
+    They are wire dictionaries or the OpenAI client's objects. Our own short entries have no `function`.
+    """
+    entries = message.additional_kwargs.get("tool_calls") or ()
+    found = [(_get(entry, "id"), _get(entry, "function")) for entry in entries]
+    return [
+        _call_to_wire(call_id, _get(function, "name"), _get(function, "arguments"))
+        for call_id, function in found
+        if function is not None
+    ]
+
+
+def _get(holder: Any, name: str) -> Any:
+    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
 
 
 def _content(blocks: Sequence[Any], between: str = "") -> str | list[JSON]:

@@ -27,6 +27,7 @@ from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import PydanticProgramMode
+from openai.types.chat import ChatCompletionMessageFunctionToolCall
 
 from empiriolabs_core.errors import SettingsError, UnsupportedContentError
 from empiriolabs_core.sandbox import Answer, Sandbox
@@ -78,6 +79,41 @@ def test_blocks_go_out() -> None:
     assert wire[2]["reasoning_content"] == ""
     assert wire[2]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"k": "ü"}'}
     assert wire[3] == {"role": "tool", "content": "r", "tool_call_id": "1"}
+
+
+@pytest.mark.parametrize("typed", [False, True], ids=["dictionaries", "objects"])
+def test_histories_from_before_tool_call_blocks(llm: EmpirioLabs, sandbox: Sandbox, typed: bool) -> None:
+    calls = [
+        {"id": f"c{number}", "type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+        for number, arguments in enumerate(['{"city": "Paris"}', "{}"])
+    ]
+    kept = [ChatCompletionMessageFunctionToolCall.model_validate(call) for call in calls] if typed else calls
+    asked = ChatMessage(role="assistant", content="", additional_kwargs={"tool_calls": kept})
+    told = [ChatMessage(role="tool", content="Sunny.", additional_kwargs={"tool_call_id": f"c{n}"}) for n in range(2)]
+    answer = llm.chat([ChatMessage("Weather?"), asked, *told])
+    assert answer.message.content == "The tools say: Sunny. | Sunny."
+    assert sandbox.requests[0].body["messages"][1]["tool_calls"] == calls
+
+
+def test_our_own_short_entries_are_no_calls(llm: EmpirioLabs, sandbox: Sandbox) -> None:
+    short = ChatMessage(role="assistant", content="Hi", additional_kwargs={"tool_calls": [{"id": "c1", "name": "w"}]})
+    llm.chat([ChatMessage("Hello"), short, ChatMessage("Hello")])
+    assert "tool_calls" not in sandbox.requests[0].body["messages"][1]
+
+
+def test_calls_and_results_without_an_id(llm: EmpirioLabs, sandbox: Sandbox) -> None:
+    call = ToolCallBlock(tool_call_id=None, tool_name="get_weather", tool_kwargs={})
+    old = {"function": {"name": "get_weather", "arguments": "{}"}}
+    for message in (
+        ChatMessage(role="assistant", blocks=[call]),
+        ChatMessage(role="assistant", content="", additional_kwargs={"tool_calls": [old]}),
+        ChatMessage(role="function", content="Sunny.", additional_kwargs={"name": "get_weather"}),
+    ):
+        with pytest.raises(UnsupportedContentError, match=r"'get_weather' has no tool_call_id.*such as 'call_1'"):
+            llm.chat([ChatMessage("Weather?"), message])
+    with pytest.raises(UnsupportedContentError, match=r"tool result 'Sunny.' has no tool_call_id"):
+        llm.chat([ChatMessage("Weather?"), ChatMessage(role="tool", content="Sunny.")])
+    assert sandbox.requests == []
 
 
 def test_modalities(llm: EmpirioLabs, sandbox: Sandbox) -> None:
