@@ -222,11 +222,15 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
     ) -> list[ToolSelection]:
         """Return the tool calls of a response, whole or still being streamed.
 
+        Without `error_on_no_tool_call`, as agents call it, a call whose arguments are no JSON object has a name that
+        no tool has: the agent runs no tool for it, and tells the model what is wrong.
+
         Raises:
             ValueError: there are none, and `error_on_no_tool_call` is set.
-            InvalidToolArgumentsError: the response is whole, and arguments in it are no JSON object.
+            InvalidToolArgumentsError: the response is whole, arguments in it are no JSON object, and
+                `error_on_no_tool_call` is set.
         """
-        calls = tool_selections(response)
+        calls = tool_selections(response, invalid_too=not error_on_no_tool_call)
         if not calls and error_on_no_tool_call:
             raise ValueError(f"The model called no tool. It said: {response.message.content!r}.")
         return calls

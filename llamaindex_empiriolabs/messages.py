@@ -379,31 +379,41 @@ def completion_response(response: ChatResponse) -> EmpirioLabsCompletionResponse
     )
 
 
-def tool_selections(response: ChatResponse) -> list[ToolSelection]:
+def tool_selections(response: ChatResponse, *, invalid_too: bool = False) -> list[ToolSelection]:
     """Return the tool calls of a message, whole or still being streamed.
 
+    Args:
+        response: the response that holds the message.
+        invalid_too: return calls of a whole message whose arguments are no JSON object, under a name that no tool
+            has and that tells what is wrong.
+
     Raises:
-        InvalidToolArgumentsError: the message is whole, and arguments in it are no JSON object.
+        InvalidToolArgumentsError: the message is whole, arguments in it are no JSON object, and such calls are not
+            wanted.
     """
-    whole = bool(response.additional_kwargs.get("finish_reason"))
+    whole = "finish_reason" in response.additional_kwargs
     return [
-        ToolSelection(
-            tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=_arguments(block, whole=whole)
-        )
+        _selection(block, whole=whole, invalid_too=invalid_too)
         for block in response.message.blocks
         if isinstance(block, ToolCallBlock)
     ]
 
 
-def _arguments(block: ToolCallBlock, *, whole: bool) -> dict[str, Any]:
-    given = block.tool_kwargs
-    if isinstance(given, dict):
-        return given
-    if whole:
-        raise InvalidToolArgumentsError(
-            f"The model called {block.tool_name} with arguments that are no JSON object: {excerpt(given)!r}. Try again."
-        )
-    return partial_object(given)
+def _selection(block: ToolCallBlock, *, whole: bool, invalid_too: bool) -> ToolSelection:
+    name, given = block.tool_name, block.tool_kwargs
+    if isinstance(given, str) and not whole:
+        given = partial_object(given)
+    elif isinstance(given, str):
+        if not invalid_too:
+            raise InvalidToolArgumentsError(
+                f"The model called {name} with arguments that are no JSON object: {excerpt(given)!r}. Try again."
+            )
+        # Under the tool's own name it would be run, with whatever stands here. To an unknown name agents answer
+        # "Tool ... not found", and the model reads in it what to do.
+        why = f"its arguments were no JSON object: {excerpt(given)!r}"
+        name = f"{name} (not run: {why}; call it again with a valid one)"
+        given = {"invalid_json": given}
+    return ToolSelection(tool_id=block.tool_call_id or "", tool_name=name, tool_kwargs=given)
 
 
 def partial_object(text: str) -> dict[str, Any]:

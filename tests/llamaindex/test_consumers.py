@@ -107,6 +107,33 @@ async def test_three_steps(llm: EmpirioLabs, sandbox: Sandbox) -> None:
     assert [turn["reasoning_content"] for turn in turns] == ["One.", "", "Three."]
 
 
+@pytest.mark.parametrize("kind", ["streaming", "not streaming", "workflow"])
+async def test_an_agent_outlives_arguments_that_are_no_json(llm: EmpirioLabs, sandbox: Sandbox, kind: str) -> None:
+    deleted = []
+
+    def delete_files(pattern: str = "*", **options: Any) -> str:
+        """Delete files."""
+        deleted.append((pattern, options))
+        return "Gone."
+
+    broken = {"id": "a", "name": "delete_files", "arguments": '{"pattern": "*.tm'}
+    whole = {"id": "b", "name": "delete_files", "arguments": '{"pattern": "*.tmp"}'}
+    time = {"id": "c", "name": "get_time", "arguments": '{"city": "Rome"}'}
+    sandbox.script(Answer(None, tool_calls=[broken, time]), Answer(None, tool_calls=[whole]))
+
+    tools = [delete_files, get_time]
+    agent: Any = FunctionAgent(llm=llm, tools=tools, streaming=kind == "streaming")
+    if kind == "workflow":
+        agent = AgentWorkflow.from_tools_or_functions(tools, llm=llm)
+    assert str(await agent.run("Tidy up.")) == "The tools say: Gone."
+    assert deleted == [("*.tmp", {})]
+    _, turn, *told = sandbox.requests[1].body["messages"]
+    assert [call["id"] for call in turn["tool_calls"]] == [result["tool_call_id"] for result in told] == ["a", "c"]
+    assert turn["tool_calls"][0]["function"] == {"name": "delete_files", "arguments": '{"pattern": "*.tm'}
+    assert told[0]["content"].startswith("Tool delete_files (not run: its arguments were no JSON object: ")
+    assert told[1]["content"] == "Noon in Rome."
+
+
 async def test_workflow_with_hand_off(llm: EmpirioLabs, sandbox: Sandbox) -> None:
     writer = FunctionAgent(name="writer", description="Writes.", llm=llm, tools=[get_time])
     first = FunctionAgent(
