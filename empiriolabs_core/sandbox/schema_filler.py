@@ -7,6 +7,9 @@ from typing import Any
 
 Schema = dict[str, Any]
 
+_MOST_REPEATS = 3
+"""How often a value may hold its own kind where the schema leaves no other way: no finite value fits it."""
+
 
 class Words:
     """The words and numbers of a prompt, taken one after the other."""
@@ -33,12 +36,17 @@ class Words:
 
 
 def fill(schema: Schema, prompt: str) -> Any:
-    """Return a value that fits a schema."""
-    return _fill(schema, schema, Words(prompt))
+    """Return a value that fits a schema. Where a schema holds itself, the value ends one level further down."""
+    return _fill(schema, schema, Words(prompt), ())
 
 
-def _fill(schema: Schema, root: Schema, words: Words) -> Any:
-    schema = _resolve(schema, root)
+def _fill(schema: Schema, root: Schema, words: Words, path: tuple[str, ...]) -> Any:
+    """Return a value that fits a schema; `path` holds the references that led to it."""
+    schema, followed = _resolve(schema, root)
+    path += followed
+    repeats = len(path) - len(set(path))
+    if repeats > _MOST_REPEATS:
+        return {}
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):
@@ -46,19 +54,25 @@ def _fill(schema: Schema, root: Schema, words: Words) -> Any:
     for choice in ("anyOf", "oneOf"):
         if schema.get(choice):
             options = [option for option in schema[choice] if option.get("type") != "null"]
-            return _fill(options[0], root, words) if options else None
+            if not options or (repeats and len(options) < len(schema[choice])):
+                return None
+            simplest = min(options, key=lambda option: bool(repeats) and "$ref" in option)
+            return _fill(simplest, root, words, path)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     kind = next((k for k in kind if k != "null"), "null") if isinstance(kind, list) else kind
-    return _of_type(kind, schema, root, words)
+    return _of_type(kind, schema, root, words, path)
 
 
-def _of_type(kind: str, schema: Schema, root: Schema, words: Words) -> Any:
+def _of_type(kind: str, schema: Schema, root: Schema, words: Words, path: tuple[str, ...]) -> Any:
+    is_brief = len(path) > len(set(path))
     match kind:
         case "object":
-            return {name: _fill(inner, root, words) for name, inner in schema.get("properties", {}).items()}
+            properties = schema.get("properties", {})
+            names = [name for name in properties if not is_brief or name in schema.get("required", ())]
+            return {name: _fill(properties[name], root, words, path) for name in names}
         case "array":
-            count = max(int(schema.get("minItems", 1)), 1)
-            return [_fill(schema.get("items", {}), root, words) for _ in range(count)]
+            count = max(int(schema.get("minItems", 0)), 0 if is_brief else 1)
+            return [_fill(schema.get("items", {}), root, words, path) for _ in range(count)]
         case "integer":
             return int(_within(words.number(), schema))
         case "number":
@@ -81,15 +95,18 @@ def _within(number: float, schema: Schema) -> float:
     return number if high is None else min(number, high)
 
 
-def _resolve(schema: Schema, root: Schema) -> Schema:
+def _resolve(schema: Schema, root: Schema) -> tuple[Schema, tuple[str, ...]]:
+    """Return what a schema refers to, and the references that were followed."""
+    followed: tuple[str, ...] = ()
     for _ in range(8):
         if "$ref" in schema:
+            followed += (schema["$ref"],)
             target: Any = root
-            for name in schema["$ref"].lstrip("#/").split("/"):
+            for name in filter(None, schema["$ref"].lstrip("#/").split("/")):
                 target = target[name]
             schema = target
         elif len(schema.get("allOf", [])) == 1:
             schema = schema["allOf"][0]
         else:
-            return schema
-    return {}
+            return schema, followed
+    return {}, followed

@@ -183,6 +183,27 @@ def test_tools(sandbox: Sandbox) -> None:
     assert "tool_calls" not in ok(sandbox, tools=TOOLS)["choices"][0]["message"]
 
 
+NODE = {"$ref": "#/$defs/Node"}
+
+
+@pytest.mark.parametrize(
+    ("inner", "made"),
+    [
+        ({"type": "array", "items": NODE}, {"more": [{"more": []}]}),
+        ({"anyOf": [NODE, {"type": "null"}]}, {"more": {"more": None}}),
+        ({"anyOf": [NODE, {"type": "integer"}]}, {"more": {"more": 7}}),
+        (NODE, {"more": {"more": {"more": {"more": {}}}}}),
+    ],
+    ids=["list", "optional", "union", "no end"],
+)
+def test_schemas_that_hold_themselves(sandbox: Sandbox, inner: dict[str, Any], made: dict[str, Any]) -> None:
+    node = {"type": "object", "properties": {"more": inner}, "required": ["more"]}
+    tool = {"type": "function", "function": {"name": "nodes", "parameters": {**NODE, "$defs": {"Node": node}}}}
+    asked = {"role": "user", "content": "Make 7 nodes."}
+    call = ok(sandbox, messages=[asked], tools=[tool])["choices"][0]["message"]["tool_calls"][0]
+    assert json.loads(call["function"]["arguments"]) == made
+
+
 def test_search_and_several_answers(sandbox: Sandbox) -> None:
     assert "Sources" in ok(sandbox, web_search_linkup=True)["choices"][0]["message"]["content"]
     assert (
