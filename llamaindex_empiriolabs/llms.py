@@ -205,7 +205,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         messages = list(chat_history or [])
         if user_msg is not None:
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
-        specs = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
+        specs = [_spec(tool) for tool in tools]
         if strict is not None:
             specs = [{**spec, "function": {**spec["function"], "strict": strict}} for spec in specs]
         choice = tool_choice_to_wire(tool_choice, specs, required=tool_required)
@@ -326,6 +326,20 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
             "chat_history": self._extend_messages(prompt.format_messages(llm=self, **prompt_args)),
             "tool_required": True,
         }
+
+
+def _spec(tool: BaseTool) -> dict[str, Any]:
+    """Return a tool for the wire. Of a class that refers to itself, LlamaIndex leaves out which definition it is."""
+    spec: dict[str, Any] = tool.metadata.to_openai_tool(skip_length_check=True)
+    fn_schema = tool.metadata.fn_schema
+    if fn_schema is None or "type" in spec["function"]["parameters"]:
+        return spec
+    whole = fn_schema.model_json_schema()
+    definitions = whole.get("$defs", {})
+    target = definitions.get(whole.get("$ref", "").rpartition("/")[2])
+    if target is None:
+        return spec
+    return {**spec, "function": {**spec["function"], "parameters": {**target, "$defs": definitions}}}
 
 
 def _started(output_cls: type[Model], prompt: PromptTemplate, args: dict[str, Any]) -> LLMStructuredPredictStartEvent:

@@ -28,12 +28,20 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 from openai.types.chat import ChatCompletionMessageFunctionToolCall
+from pydantic import BaseModel
 
 from empiriolabs_core.errors import SettingsError, UnsupportedContentError
 from empiriolabs_core.sandbox import Answer, Sandbox
 from llamaindex_empiriolabs import EmpirioLabs
 from llamaindex_empiriolabs.messages import EmpirioLabsChatResponse, InvalidToolArgumentsError, to_wire
 from tests.llamaindex.conformance import QUESTION, TOOLS, LLMConformance, Person
+
+
+class Tree(BaseModel):
+    """A tree."""
+
+    name: str
+    kids: list[Tree] = []
 
 
 class TestConformance(LLMConformance):
@@ -310,6 +318,15 @@ def test_structured_output_that_does_not_fit(llm: EmpirioLabs, sandbox: Sandbox)
         llm.structured_predict(Person, PromptTemplate("Ada"))
     with pytest.raises(ValueError, match="I would rather not"):
         list(llm.stream_structured_predict(Person, PromptTemplate("Ada")))
+
+
+def test_a_class_that_refers_to_itself(llm: EmpirioLabs, sandbox: Sandbox) -> None:
+    tree = llm.structured_predict(Tree, PromptTemplate("The 'oak'."))
+    assert tree.name == "oak"
+    sent = sandbox.requests[0].body["tools"][0]["function"]["parameters"]
+    assert (sent["type"], set(sent["properties"]), sent["required"]) == ("object", {"name", "kids"}, ["name"])
+    assert sent["properties"]["kids"]["items"] == {"$ref": "#/$defs/Tree"}
+    assert sent["$defs"]["Tree"]["properties"] == sent["properties"]
 
 
 def test_a_long_structured_stream(llm: EmpirioLabs, sandbox: Sandbox) -> None:
