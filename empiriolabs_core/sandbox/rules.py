@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from empiriolabs_core.sandbox.wire import prompt_tokens
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _EFFORTS = ("none", "low", "medium", "high", "max")
+_TOOL_CHOICES = ("auto", "none", "required")
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BOOLEANS = ("enable_thinking", "web_search_linkup", "disable_formatting", "stream", "parallel_tool_calls")
 
 
@@ -83,6 +86,34 @@ def check_parameters(body: JSON, card: ModelCard | None) -> None:
     wanted = (body.get("response_format") or {}).get("type")
     if card and card.json_object_only and wanted == "json_schema":
         raise _bad("response_format", f"response_format.type={wanted!r} is not supported by {card.id}.")
+
+
+def check_tools(body: JSON) -> None:
+    """Refuse tools and a tool choice that upstreams refuse: the names are OpenAI's and DeepSeek's documented rule.
+
+    Whether the gateway itself looks at them is not documented.
+    """
+    tools = body.get("tools") or []
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise _bad("tools", f"tools={tools!r} must be a list of objects.")
+    names = []
+    for number, tool in enumerate(tools):
+        if tool.get("type") != "function":
+            continue
+        function = tool.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
+            raise _bad("tools", f"tools[{number}].function.name={name!r} must match '^[a-zA-Z0-9_-]{{1,64}}$'.")
+        names.append(name)
+    choice = body.get("tool_choice")
+    if choice is None or (isinstance(choice, str) and choice in _TOOL_CHOICES):
+        return
+    if choice not in [{"type": "function", "function": {"name": name}} for name in names]:
+        raise _bad(
+            "tool_choice",
+            f"tool_choice={choice!r} must be one of {', '.join(_TOOL_CHOICES)}, or "
+            "{'type': 'function', 'function': {'name': ...}} with the name of one of the tools.",
+        )
 
 
 def check_window(body: JSON, card: ModelCard | None) -> None:

@@ -248,6 +248,7 @@ class Sandbox:
         body = rules.check_body(body)
         known = card(body["model"])
         rules.check_parameters(body, known)
+        rules.check_tools(body)
         rules.check_window(body, known)
         if self._strict:
             rules.check_upstream(body, known)

@@ -29,6 +29,10 @@ TOOLS = [
 ]
 
 
+def named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
 def raw(sandbox: Sandbox, body: Any, headers: dict[str, str] | None = None, path: str = "/v1/chat/completions") -> Any:
     """Return status, headers and text of a request that no client has prepared."""
     connection = http.client.HTTPConnection(urlsplit(sandbox.base_url).netloc, timeout=60)
@@ -95,6 +99,24 @@ def test_keys(sandbox: Sandbox, headers: dict[str, str], code: str) -> None:
             "passed back",
         ),
         ({"messages": [USER, {"role": "tool", "content": "", "tool_call_id": "c9"}]}, 400, "c9"),
+        ({"tools": [named("My thing!")]}, 400, "tools[0].function.name='My thing!'"),
+        ({"tools": [*TOOLS, named("x" * 65)]}, 400, "tools[1].function.name='xxx"),
+        ({"tools": [named("trailing\n")]}, 400, "must match"),
+        ({"tools": [{"type": "function", "name": "flat"}]}, 400, "name=None"),
+        ({"tools": ["get_weather"]}, 400, "list of objects"),
+        *[
+            ({"tools": TOOLS, "tool_choice": choice}, 400, "must be one of auto, none, required")
+            for choice in (
+                {"type": "tool", "name": "get_weather"},
+                {"type": "auto"},
+                {"type": "function", "function": {"name": "get_time"}},
+                {"type": "function", "function": "get_weather"},
+                ["get_weather"],
+                "any",
+                7,
+                True,
+            )
+        ],
         ({"tools": TOOLS, "tool_choice": "required"}, 400, "does not support this tool_choice"),
     ],
 )
@@ -115,6 +137,8 @@ def test_bodies_that_are_none(sandbox: Sandbox) -> None:
 def test_what_is_lenient_when_not_strict() -> None:
     with Sandbox(strict=False) as sandbox:
         assert ok(sandbox, tools=TOOLS, tool_choice="required")["choices"][0]["finish_reason"] == "tool_calls"
+        assert ok(sandbox, tools=[named("x" * 64)], tool_choice=named("x" * 64))
+        assert chat(sandbox, tools=[named("My thing!")])[0] == 400
         turn = {"role": "assistant", "content": None, "tool_calls": [CALL]}
         assert ok(sandbox, messages=[USER, turn, {"role": "tool", "content": "", "tool_call_id": "c1"}])
 
