@@ -25,6 +25,9 @@ class EmpirioLabsEmbedding(EmbeddingFields, BaseEmbedding):
     ```
 
     All arguments are fields of `empiriolabs_core.vectors.EmbeddingFields`, or LlamaIndex's own.
+
+    Copies that are pickled hold no key, so the workers of `IngestionPipeline.run(num_workers=2)` read it from
+    `EMPIRIOLABS_API_KEY`: set the variable, an `api_key` argument does not reach them.
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
