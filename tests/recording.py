@@ -49,16 +49,14 @@ def _same_body(one: Any, other: Any) -> None:
 
 def _normal(body: Any) -> Any:
     text = body.decode() if isinstance(body, bytes) else body
+    if not text:
+        return None
     ids: dict[str, str] = {}
-    return (
-        json.loads(
-            re.sub(
-                r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", lambda m: ids.setdefault(m[0], f"id-{len(ids)}"), text
-            )
-        )
-        if text
-        else None
+    text = re.sub(
+        r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", lambda m: ids.setdefault(m[0], f"id-{len(ids)}"), text
     )
+    # From Python 3.13 on, docstrings, which become tools' descriptions, have no indentation.
+    return json.loads(re.sub(r"(?:\\n) +", r"\\n", text))
 
 
 def _scrub_request(request: Any) -> Any:
