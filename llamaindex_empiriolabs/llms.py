@@ -28,7 +28,7 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict, Field
 from typing_extensions import Unpack
 
-from empiriolabs_core.errors import SettingsError
+from empiriolabs_core.errors import SettingsError, excerpt
 from empiriolabs_core.gateway import Request
 from empiriolabs_core.settings import Settings
 from llamaindex_empiriolabs.messages import (
@@ -178,6 +178,8 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         yield streamed.finish()
 
     def _as_messages(self, prompt: str, formatted: bool) -> list[ChatMessage]:
+        if not isinstance(prompt, str):
+            raise SettingsError(f"prompt={excerpt(prompt)} is no text. Pass a str.")
         convert = self.completion_to_prompt
         return [ChatMessage(role=MessageRole.USER, content=prompt if formatted or not convert else convert(prompt))]
 

@@ -406,7 +406,8 @@ def _selection(block: ToolCallBlock, *, whole: bool, invalid_too: bool) -> ToolS
     elif isinstance(given, str):
         if not invalid_too:
             raise InvalidToolArgumentsError(
-                f"The model called {name} with arguments that are no JSON object: {excerpt(given)!r}. Try again."
+                f"The model called {name} with arguments that are no JSON object: {excerpt(given)!r}. "
+                "Ask again, or raise max_tokens if they were cut short."
             )
         # Under the tool's own name it would be run, with whatever stands here. To an unknown name agents answer
         # "Tool ... not found", and the model reads in it what to do.

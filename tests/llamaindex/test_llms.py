@@ -344,3 +344,10 @@ def test_logprobs(llm: EmpirioLabs) -> None:
     for response in (llm.chat(QUESTION, logprobs=True), list(llm.stream_chat(QUESTION, logprobs=True))[-1]):
         assert response.logprobs is not None
         assert "".join(options[0].token for options in response.logprobs) == response.message.content
+
+
+@pytest.mark.parametrize("prompt", [None, 5, ["Hello"]])
+def test_a_prompt_that_is_no_text_is_refused(llm: EmpirioLabs, sandbox: Sandbox, prompt: Any) -> None:
+    with pytest.raises(SettingsError, match="is no text"):
+        llm.complete(prompt)
+    assert sandbox.requests == []
