@@ -35,7 +35,8 @@ def connect() -> None:
 
 def langchain_chain() -> None:
     """Stream a chain's reasoning and answer."""
-    llm = ChatEmpirioLabs(model="deepseek-v4-flash", thinking_budget=64, max_tokens=160)
+    # A seed, so that it answers alike each time: at temperature 0 so small a model repeats itself without end.
+    llm = ChatEmpirioLabs(model="deepseek-v4-flash", thinking_budget=64, max_tokens=160, model_kwargs={"seed": 7})
     prompt = ChatPromptTemplate.from_messages([("human", "What is the color of {thing}?")])
 
     message = None
@@ -54,7 +55,7 @@ def llamaindex_query_engine() -> None:
     """Answer a question from the handbook beside this file. The index needs no embeddings."""
     counter = TokenCountingHandler()
     Settings.callback_manager = CallbackManager([counter])
-    llm = EmpirioLabs(model="deepseek-v4-flash", enable_thinking=False, max_tokens=160)
+    llm = EmpirioLabs(model="deepseek-v4-flash", enable_thinking=False, temperature=0, max_tokens=160)
     documents = SimpleDirectoryReader(input_files=[HERE / "aurora_station.md"]).load_data()
     index = SummaryIndex.from_documents(documents)
     response = index.as_query_engine(llm=llm, streaming=True).query("What is the generator of Aurora Station named?")
@@ -71,7 +72,7 @@ def langchain_agent() -> None:
     """Let a LangChain agent call a tool and answer."""
     from langchain.agents import create_agent
 
-    llm = ChatEmpirioLabs(model="deepseek-v4-flash", max_tokens=60)
+    llm = ChatEmpirioLabs(model="deepseek-v4-flash", temperature=0, max_tokens=120)
     agent = create_agent(llm, [get_weather])
     state = agent.invoke({"messages": "Use get_weather for the city of Paris."}, {"recursion_limit": 6})
     for message in state["messages"]:
@@ -80,7 +81,7 @@ def langchain_agent() -> None:
 
 async def llamaindex_agent() -> None:
     """Let a LlamaIndex agent call a tool and answer."""
-    llm = EmpirioLabs(model="deepseek-v4-flash", max_tokens=60)
+    llm = EmpirioLabs(model="deepseek-v4-flash", temperature=0, max_tokens=120)
     agent = FunctionAgent(llm=llm, tools=[get_weather])
     response = await agent.run("Use get_weather for the city of Paris.", max_iterations=4)
     print(f"  called: {[call.tool_name for call in response.tool_calls]}\n  {response}")

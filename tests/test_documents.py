@@ -82,4 +82,6 @@ def test_the_demo() -> None:
     ):
         assert heading in shown
     assert "'input_tokens'" in shown
-    assert "get_weather" in shown
+    for agent in shown.partition("LangChain: an agent")[2].split("LlamaIndex: an agent"):
+        assert "get_weather" in agent
+        assert "Sunny and 21 degrees in Paris" in agent
