@@ -30,6 +30,10 @@ KEY_VARIABLE = "EMPIRIOLABS_API_KEY"
 _STAYS_HERE = ("api_key", "default_headers", "http_client", "http_async_client")
 
 
+def _looks_like_a_model(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[\w.:-]{1,60}", value) is not None and not value.startswith("sk-")
+
+
 class ConnectionFields(BaseModel):
     """The fields about the connection, and the transport that they make.
 
@@ -78,7 +82,11 @@ class ConnectionFields(BaseModel):
 
     _gateway: Gateway | None = PrivateAttr(default=None)
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, *positional: Any, **arguments: Any) -> None:
+        if positional:
+            name, first = type(self).__name__, positional[0]
+            shown = f"{name}(model={first!r})" if _looks_like_a_model(first) else f"{name}(model=...)"
+            raise TypeError(f"{name} takes arguments by name: {shown}.")
         try:
             super().__init__(**arguments)
         except ValidationError as error:
@@ -103,10 +111,12 @@ class ConnectionFields(BaseModel):
     @classmethod
     def _printable_key(cls, value: SecretStr | None) -> SecretStr | None:
         key = "-" if value is None else value.get_secret_value()
-        if not key or not key.isascii() or not key.isprintable() or " " in key:
+        if not key:
+            raise ValueError(f"The API key is empty. Check api_key or {KEY_VARIABLE}.")
+        if not key.isascii() or not key.isprintable() or " " in key:
             raise ValueError(
-                f"The API key is empty, or has a character that no key has, such as a space or a line break, among "
-                f"its {len(key)}. Check api_key or {KEY_VARIABLE}."
+                f"The API key ({len(key)} characters) holds a space, a line break or a character outside ASCII. Check "
+                f"api_key or {KEY_VARIABLE}."
             )
         return value
 
@@ -164,7 +174,11 @@ class ConnectionFields(BaseModel):
 
     def _connection(self) -> Connection:
         if self.api_key is None:
-            raise MissingKeyError(f"There is no API key. Set the environment variable {KEY_VARIABLE} or pass api_key.")
+            raise MissingKeyError(
+                f"There is no API key. Set the environment variable {KEY_VARIABLE} or pass api_key; what was pickled "
+                "has it from the environment alone. To try without one: from empiriolabs_core.sandbox import "
+                "stand_in; stand_in()."
+            )
         return Connection(
             base_url=self.base_url,
             api_key=self.api_key.get_secret_value(),

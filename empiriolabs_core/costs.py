@@ -17,11 +17,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from empiriolabs_core.catalog import card
-from empiriolabs_core.errors import BudgetExceededError
+from empiriolabs_core.errors import BudgetExceededError, SettingsError
 from empiriolabs_core.replies import Usage, read_usage
 
 _MILLION = Decimal(1_000_000)
@@ -165,11 +165,24 @@ class CostTracker:
 
 def _row(model: str, totals: Totals) -> tuple[str, ...]:
     counts = (totals.calls, totals.input_tokens, totals.cached_tokens, totals.output_tokens, totals.searches)
-    note = "" if not totals.calls_of_unknown_cost else f" + {totals.calls_of_unknown_cost} calls of unknown cost"
+    unknown = totals.calls_of_unknown_cost
+    note = f" + {unknown} call{'s' if unknown > 1 else ''} of unknown cost" if unknown else ""
     return (model, *(f"{count:,}" for count in counts), f"{totals.usd:.6f}{note}")
 
 
 _trackers: ContextVar[tuple[CostTracker, ...]] = ContextVar("empiriolabs_trackers", default=())
+
+
+def _amount(budget_usd: Decimal | str | float) -> Decimal:
+    try:
+        budget = Decimal(str(budget_usd))
+    except InvalidOperation:
+        budget = Decimal("nan")
+    if not (budget.is_finite() and budget >= 0):
+        raise SettingsError(
+            f"budget_usd={budget_usd!r} is no amount of US dollars. Give a number of 0 or more, such as '0.50'."
+        )
+    return budget
 
 
 @contextlib.contextmanager
@@ -183,10 +196,13 @@ def track_cost(budget_usd: Decimal | str | float | None = None) -> Iterator[Cost
 
     Args:
         budget_usd: once this much is spent, the next call raises `BudgetExceededError` before it is sent. Calls that
-            run at the same time are let through together, so the last of them may overshoot.
+            run at the same time are let through together, so the last of them may overshoot. Calls of unknown cost
+            are not in it: those of models without rates, such as rerank, until `list_models` has read them.
+
+    Raises:
+        SettingsError: `budget_usd` is no amount of money.
     """
-    budget = None if budget_usd is None else Decimal(str(budget_usd))
-    tracker = CostTracker(budget)
+    tracker = CostTracker(None if budget_usd is None else _amount(budget_usd))
     token = _trackers.set((*_trackers.get(), tracker))
     try:
         yield tracker

@@ -80,7 +80,7 @@ def ask(probe: Probe, send_one: Callable[[Call], Outcome]) -> Finding:
     """Send a probe's requests. Outcomes of a shape that it does not know make an answer too."""
     outcomes = {call.label: send_one(call) for call in probe.calls}
     try:
-        said = probe.read(outcomes)
+        said = "Not answered." if all(came.barred for came in outcomes.values()) else probe.read(outcomes)
     except Exception as error:  # Whatever a reply holds, the other probes go on.
         said = f"The replies have a shape that this probe does not know ({type(error).__name__}: {error})."
     return Finding(probe, said, outcomes)
@@ -127,6 +127,17 @@ def plan(chosen: Sequence[Probe]) -> str:
     return "\n".join([*lines, f"By the rates of the catalogue, all of it costs at most {total}."])
 
 
+def _barred(settings: Settings, first: Outcome) -> str:
+    """Say why there is no use in asking more."""
+    if first.status is None:
+        return f"{settings.base_url} does not answer ({first.failure}). Nothing was asked, no report was written."
+    what = "has no credits" if first.status == 402 else "refuses the key"
+    return (
+        f"The gateway {what} ({told(first)}). Nothing else was asked, no report was written. Check {KEY_VARIABLE} "
+        "and the account."
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Ask all the questions, print the answers and write the report."""
     parser = argparse.ArgumentParser(
@@ -154,8 +165,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit("Nothing was sent.")
     findings: list[Finding] = []
     with openai.DefaultHttpxClient() as http:
+        first = send(http, settings.base_url, _key(settings), chosen[0].calls[0], given.timeout)
+        if first.barred:
+            sys.exit(scrub(f"\n{_barred(settings, first)}", _key(settings)))
 
         def send_one(call: Call) -> Outcome:
+            if call is chosen[0].calls[0]:
+                return first
             time.sleep(given.pause)
             return send(http, settings.base_url, _key(settings), call, given.timeout)
 

@@ -71,6 +71,11 @@ class Outcome:
         return self.status == 200 and self.failure is None and self.error is None and bool(self.objects)
 
     @property
+    def barred(self) -> bool:
+        """Whether the question never got as far as a model: no connection, no valid key, no credits."""
+        return self.status in (None, 401, 402, 403)
+
+    @property
     def refused(self) -> bool:
         """Whether the request was refused for what is in it."""
         return self.status in (400, 422)

@@ -46,6 +46,13 @@ class Answer:
     chunks: Sequence[JSON | str] | None = None
     body: Any = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.content, str | None):
+            raise TypeError(f"content={self.content!r} is no text. Pass a str, or None for none.")
+        for call in self.tool_calls:
+            if not {"name", "arguments"} <= call.keys():
+                raise ValueError(f"A tool call needs name and arguments, as a dict or JSON text; {call!r} lacks one.")
+
 
 def text_of(content: Any) -> str:
     """Return the text of a message's content."""

@@ -121,11 +121,25 @@ class Sandbox:
         return "Its answers are scripted: they repeat what they were sent."
 
     def script(self, *answers: Answer) -> None:
-        """Answer the next chat requests with these, in order."""
+        """Answer the next chat requests with these, in order.
+
+        Raises:
+            TypeError: one is no `Answer`.
+        """
+        for answer in answers:
+            if not isinstance(answer, Answer):
+                raise TypeError(f"script takes Answer objects, not {type(answer).__name__}: Answer({answer!r}).")
         self._script.extend(answers)
 
     def fail(self, *faults: Fault | None) -> None:
-        """Let this go wrong with the next POST requests, in order; `None` for nothing."""
+        """Let this go wrong with the next POST requests, in order; `None` for nothing.
+
+        Raises:
+            TypeError: one is no `Fault`.
+        """
+        for fault in faults:
+            if not isinstance(fault, Fault | None):
+                raise TypeError(f"fail takes Fault objects or None, not {type(fault).__name__}: Fault({fault!r}).")
         self._faults.extend(faults)
 
     def reset(self) -> None:

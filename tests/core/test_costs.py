@@ -19,7 +19,7 @@ from llama_index.core.base.llms.types import ChatMessage
 
 from empiriolabs_core.catalog import CARDS, ModelCard, Rates
 from empiriolabs_core.costs import Cost, CostTracker, cost_of, track_cost
-from empiriolabs_core.errors import BudgetExceededError
+from empiriolabs_core.errors import BudgetExceededError, SettingsError
 from empiriolabs_core.replies import Usage
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from langchain_empiriolabs import ChatEmpirioLabs, EmpirioLabsRerank
@@ -99,7 +99,7 @@ def test_no_card_no_cost() -> None:
         llm = ChatEmpirioLabs(model="other", base_url=sandbox.base_url, api_key=sandbox.api_key)
         assert "cost_usd" not in llm.invoke("Hello").response_metadata
     assert costs.total_usd == 0
-    assert "1 calls of unknown cost" in str(costs)
+    assert "1 call of unknown cost" in str(costs)
 
 
 def test_nested_blocks_threads_and_caches(sandbox: Sandbox, where: dict[str, Any]) -> None:
@@ -210,3 +210,9 @@ def test_a_stream_that_is_left_counts(sandbox: Sandbox, where: dict[str, Any]) -
         with pytest.raises(openai.InternalServerError):
             list(chat.stream("Hello"))
     assert (costs.total.calls, costs.total.calls_of_unknown_cost) == (4, 4)
+
+
+@pytest.mark.parametrize("budget", ["a lot", "nan", -1, "inf"])
+def test_a_budget_that_is_no_amount(budget: Any) -> None:
+    with pytest.raises(SettingsError, match="is no amount of US dollars"), track_cost(budget_usd=budget):
+        pass

@@ -88,9 +88,9 @@ def test_an_estimate_by_hand() -> None:
 
 def test_whatever_fails_the_other_probes_go_on(sandbox: Sandbox, run: Run) -> None:
     broken = [
+        Fault("status", status=500),
         Fault("reset"),
         Fault("html"),
-        Fault("status", status=500),
         Fault("timeout", seconds=5),
         Fault("cut", after=3),
         Fault("choices", value=[{"message": "no object"}]),
@@ -103,8 +103,8 @@ def test_whatever_fails_the_other_probes_go_on(sandbox: Sandbox, run: Run) -> No
     report = run(sandbox, "--timeout", "2")
     for number, probe in enumerate(probes(), 1):
         assert f"## {number}. {probe.name}\n\n{probe.question}\n\n**" in report
-    assert "**Unclear. without: not answered (no status); empty: accepted; with: accepted.**" in report
-    assert "### without: no answer, " in report
+    assert "**Unclear. without: not answered (500); empty: accepted; with: accepted.**" in report
+    assert "### auto, thinking: no answer, " in report
     assert "### effort none, thinking on: " in report
     assert "Timeout" in report
     assert "11 inputs: accepted" not in report
@@ -129,6 +129,27 @@ def test_nothing_is_sent_before_the_cost_is_agreed_to(sandbox: Sandbox, monkeypa
     with pytest.raises(SystemExit, match="Nothing was sent"):
         main([])
     assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(
+    ("key", "fault", "said"),
+    [
+        ("sk-wrong", None, "refuses the key (401"),
+        ("", Fault("status", status=402, code="insufficient_credits"), "has no credits (402"),
+        ("", Fault("reset"), "does not answer"),
+    ],
+)
+def test_where_there_is_no_use_in_asking_it_stops(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str, fault: Fault | None, said: str
+) -> None:
+    monkeypatch.setenv("EMPIRIOLABS_API_KEY", key or sandbox.api_key)
+    monkeypatch.setenv("EMPIRIOLABS_API_BASE", sandbox.base_url)
+    sandbox.fail(fault)
+    with pytest.raises(SystemExit) as stopped:
+        main(["--yes", "--pause", "0", "--report", str(tmp_path / "report.md")])
+    assert said in str(stopped.value)
+    assert len(sandbox.requests) == 1
+    assert not (tmp_path / "report.md").exists()
 
 
 def test_no_data_of_the_account_is_told(sandbox: Sandbox, run: Run) -> None:

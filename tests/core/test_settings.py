@@ -316,3 +316,12 @@ def test_copies_have_clients_of_their_own(owner: type[Settings], sandbox: Sandbo
     other = settings.model_copy(update={"base_url": "http://127.0.0.2:9/v1"})
     assert other.gateway.connection.base_url == "http://127.0.0.2:9/v1"
     assert settings.gateway is first
+
+
+@pytest.mark.parametrize("owner", CLASSES)
+def test_positional_arguments_are_told(owner: Any) -> None:
+    name = owner.__name__
+    with pytest.raises(TypeError, match=rf"{name} takes arguments by name: {name}\(model='deepseek-v4-flash'\)"):
+        owner("deepseek-v4-flash")
+    with pytest.raises(TypeError, match=r"\(model=\.\.\.\)"):
+        owner(KEY)
