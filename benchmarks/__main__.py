@@ -38,8 +38,8 @@ AGENT = {"agent_ours": "python", "agent_floor": "python", "agent_like": "like"}
 HISTORY = {"history_json_dumps": "python", "history_langchain": "python", "history_llamaindex": "python"}
 ROUNDS = 3
 """Rounds of a client each time that it has its turn."""
-SLOW = ("agent_like", "structured_like")
-"""Clients that take tens of seconds for ten thousand deltas: one round is enough."""
+SLOW = {"agent_like": "args-10000", "structured_like": "args-10000", "concurrent_vendor": "text-100"}
+"""Clients that take tens of seconds for a round of a case: one round is enough."""
 CASES: dict[str, tuple[str, dict[str, str], str]] = {
     "stream of 1,000 deltas": ("text-1000", TEXT, "µs a delta"),
     "stream of 10,000 deltas": ("text-10000", TEXT, "µs a delta"),
@@ -113,7 +113,7 @@ def run(python: str, client: str, case: str, base_url: str, rounds: int) -> dict
         [*command, client, case, base_url, str(rounds)], capture_output=True, text=True, env=environment, check=False
     )
     if done.returncode:
-        raise SystemExit(f"{client} failed on {case}:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"{client} failed on {case}:\n{done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -191,8 +191,9 @@ def measure_all(pythons: dict[str, str | None], passes: int, only: str) -> dict[
             chosen = {client: python for client, name in clients.items() if (python := pythons[name]) and only in case}
             for turn in range(passes):
                 for client, python in chosen.items():
-                    slow = client in SLOW and served.endswith("10000")
+                    slow = SLOW.get(client) == served
                     if turn == 0 or not slow:
+                        print(f"{case}: {client}, turn {turn + 1}", file=sys.stderr)
                         found = run(python, client, served, base_url, 1 if slow else ROUNDS)
                         merge(results.setdefault(case, {}).setdefault(client, {}), found)
     return results

@@ -329,7 +329,7 @@ def history_llamaindex(base_url: str, model: str, stream: bool) -> Run:
             ChatMessage(TEXT),
             ChatMessage(role="assistant", blocks=called),
             ChatMessage(role="tool", content=TEXT, additional_kwargs={"tool_call_id": f"call_{number}"}),
-            ChatMessage(role="assistant", blocks=[TextBlock(TEXT=TEXT)]),
+            ChatMessage(role="assistant", blocks=[TextBlock(text=TEXT)]),
         ]
     return lambda: json.dumps(llm._request(messages, {}, stream=False).body)
 
