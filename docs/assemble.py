@@ -51,6 +51,14 @@ REFERENCE = [
 ]
 """The modules whose public names are documented."""
 
+_FIELDS = (
+    "The arguments of a model are the fields of [`Settings`](empiriolabs_core.settings.md); those of embeddings and "
+    "rerank are in [`empiriolabs_core.vectors`](empiriolabs_core.vectors.md), and those of the connection in "
+    "[`empiriolabs_core.connection`](empiriolabs_core.connection.md).\n\n"
+)
+FIELDS = dict.fromkeys(("langchain_empiriolabs", "llamaindex_empiriolabs"), _FIELDS)
+"""What stands above the reference of a module whose members do not say it."""
+
 
 def page_of(source: str) -> str:
     """Return the page that a file becomes: `benchmarks/README.md` becomes `benchmarks/index.md`."""
@@ -195,6 +203,8 @@ def assemble(build: Path) -> None:
         if source.endswith(".ipynb"):
             text = notebook(text, target.stem, target.parent)
         text, images = included(text, source, page, pages)
+        if source.endswith(".ipynb"):
+            text = f"---\nhide: [toc]\n---\n\n{text}"  # Code and plots need the width.
         target.write_text(text, encoding="utf-8")
         for image in images:
             copy = build / "docs" / image.removeprefix("docs/")
@@ -206,7 +216,9 @@ def assemble(build: Path) -> None:
         nav.append({title: inside[0] if len(inside) == 1 else inside})
     (build / "docs" / "reference").mkdir()
     for module in REFERENCE:
-        (build / f"docs/reference/{module}.md").write_text(f"# {module}\n\n::: {module}\n", encoding="utf-8")
+        (build / f"docs/reference/{module}.md").write_text(
+            f"# {module}\n\n{FIELDS.get(module, '')}::: {module}\n", encoding="utf-8"
+        )
     nav.insert(-1, {"Reference": [f"reference/{module}.md" for module in REFERENCE]})
     config = (ROOT / "docs/mkdocs.yml").read_text(encoding="utf-8")
     shutil.copy(ROOT / "docs/extra.css", build / "docs")
