@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from empiriolabs_core.sandbox import Sandbox
+from empiriolabs_core.sandbox.faults import KINDS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
@@ -68,6 +69,11 @@ def test_notebooks_are_stored_as_they_ran(path: Path) -> None:
     assert [output for output in outputs if output["output_type"] == "error"] == []
     assert re.findall(r"(?<!\w)/(?:home|root|Users|work|tmp)/\S+", text) == []
     assert f"({path.name})" in (ROOT / "cookbook" / "README.md").read_text()
+
+
+def test_the_stored_list_of_faults_is_the_present_one() -> None:
+    stored = (ROOT / "cookbook" / "offline_testing.ipynb").read_text()
+    assert [kind for kind, meaning in KINDS.items() if f"{kind:12} {meaning}" not in stored] == []
 
 
 @pytest.mark.real_model
