@@ -1,4 +1,4 @@
-"""Every Python snippet of the documents runs, against the sandbox."""
+"""Every Python snippet of the documents runs, against the sandbox, and prints what its comments say."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ def test_snippet(
     monkeypatch.setenv("EMPIRIOLABS_API_KEY", sandbox.api_key)
     monkeypatch.setenv("EMPIRIOLABS_API_BASE", sandbox.base_url)
     exec(compile(snippet, "<document>", "exec"), {})
-    if "print(" in snippet:
-        assert capsys.readouterr().out.strip()
+    shown = capsys.readouterr().out
+    assert shown.strip() or "print(" not in snippet
+    for told in re.findall(r"^ *print\(.*\n *# (?:The sandbox: )?(.*)$", snippet, flags=re.MULTILINE):
+        assert [part for part in told.split("...") if part.strip() not in shown] == []
 
 
 def test_the_readme_names_every_field() -> None:

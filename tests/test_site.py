@@ -71,6 +71,7 @@ def test_every_document_and_module_has_its_page(built: Path) -> None:
     documents = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("cookbook/*.ipynb")]
     assert len(inside) == len(set(inside)) >= len(documents) + len(assemble.REFERENCE)
     assert "guides/errors.md" in inside
+    assert "(empiriolabs_core.settings.md)" in (built / "docs/reference/langchain_empiriolabs.md").read_text()
     assert "::: empiriolabs_core.settings" in (built / "docs/reference/empiriolabs_core.settings.md").read_text()
 
 
