@@ -51,19 +51,13 @@ REFERENCE = [
 ]
 """The modules whose public names are documented."""
 
-ADAPTERS = """
+_FIELDS = """\
 What the chat models take as arguments are the fields of [`Settings`](empiriolabs_core.settings.md): those of
 [requests](empiriolabs_core.settings.md#empiriolabs_core.settings.RequestFields) and those of the
 [connection](empiriolabs_core.connection.md#empiriolabs_core.connection.ConnectionFields). Embeddings and rerank have
 their own [fields](empiriolabs_core.vectors.md).
-"""
-"""What stands above the reference of the two adapters."""
 
-_FIELDS = (
-    "The arguments of a model are the fields of [`Settings`](empiriolabs_core.settings.md); those of embeddings and "
-    "rerank are in [`empiriolabs_core.vectors`](empiriolabs_core.vectors.md), and those of the connection in "
-    "[`empiriolabs_core.connection`](empiriolabs_core.connection.md).\n\n"
-)
+"""
 FIELDS = dict.fromkeys(("langchain_empiriolabs", "llamaindex_empiriolabs"), _FIELDS)
 """What stands above the reference of a module whose members do not say it."""
 

@@ -17,6 +17,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from typing_extensions import Never
 
 from empiriolabs_core.arguments import DEFAULT_TIMEOUT, check_timeout, sentences
 from empiriolabs_core.catalog import BASE_VARIABLE
@@ -82,10 +83,12 @@ class ConnectionFields(BaseModel):
 
     _gateway: Gateway | None = PrivateAttr(default=None)
 
-    def __init__(self, *positional: Any, **arguments: Any) -> None:
+    def __init__(self, *positional: Never, **arguments: Any) -> None:
         if positional:
-            name, first = type(self).__name__, positional[0]
+            name = type(self).__name__
+            first: object = positional[0]
             shown = f"{name}(model={first!r})" if _looks_like_a_model(first) else f"{name}(model=...)"
+            del positional, first, arguments
             raise TypeError(f"{name} takes arguments by name: {shown}.")
         try:
             super().__init__(**arguments)

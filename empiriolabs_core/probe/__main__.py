@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     findings: list[Finding] = []
     with openai.DefaultHttpxClient() as http:
         first = send(http, settings.base_url, _key(settings), chosen[0].calls[0], given.timeout)
-        if first.barred:
+        if first.status in (401, 402, 403) or (first.failure or "").startswith("Connect"):
             sys.exit(scrub(f"\n{_barred(settings, first)}", _key(settings)))
 
         def send_one(call: Call) -> Outcome:

@@ -72,8 +72,8 @@ class Outcome:
 
     @property
     def barred(self) -> bool:
-        """Whether the question never got as far as a model: no connection, no valid key, no credits."""
-        return self.status in (None, 401, 402, 403)
+        """Whether the request never got as far as a model: no connection or key, no credits, too many, trouble."""
+        return self.status in (None, 401, 402, 403, 429) or self.status >= 500
 
     @property
     def refused(self) -> bool:

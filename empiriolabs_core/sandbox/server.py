@@ -101,7 +101,8 @@ class Sandbox:
         self._models = {*CARDS, *models, vectors.EMBEDDING_MODEL, vectors.RERANK_MODEL}
         self._catalogue = catalogue
         self._address = (host, port)
-        self._faults, self._script = deque(faults), deque[Answer]()
+        self._faults, self._script = deque[Fault | None](), deque[Answer]()
+        self.fail(*faults)
         self._cache = PrefixCache()
         self._wants_local_model = local_model
         self._local_model: LocalModel | None = None

@@ -132,23 +132,29 @@ def test_nothing_is_sent_before_the_cost_is_agreed_to(sandbox: Sandbox, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("key", "fault", "said"),
+    ("key", "address", "fault", "said"),
     [
-        ("sk-wrong", None, "refuses the key (401"),
-        ("", Fault("status", status=402, code="insufficient_credits"), "has no credits (402"),
-        ("", Fault("reset"), "does not answer"),
+        ("sk-wrong", "", None, "refuses the key (401"),
+        ("", "", Fault("status", status=402, code="insufficient_credits"), "has no credits (402"),
+        ("", "http://127.0.0.1:9/v1", None, "does not answer (ConnectError"),
     ],
 )
 def test_where_there_is_no_use_in_asking_it_stops(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str, fault: Fault | None, said: str
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    key: str,
+    address: str,
+    fault: Fault | None,
+    said: str,
 ) -> None:
     monkeypatch.setenv("EMPIRIOLABS_API_KEY", key or sandbox.api_key)
-    monkeypatch.setenv("EMPIRIOLABS_API_BASE", sandbox.base_url)
+    monkeypatch.setenv("EMPIRIOLABS_API_BASE", address or sandbox.base_url)
     sandbox.fail(fault)
     with pytest.raises(SystemExit) as stopped:
         main(["--yes", "--pause", "0", "--report", str(tmp_path / "report.md")])
     assert said in str(stopped.value)
-    assert len(sandbox.requests) == 1
+    assert len(sandbox.requests) == (0 if address else 1)
     assert not (tmp_path / "report.md").exists()
 
 

@@ -689,8 +689,8 @@ def test_another_providers_blocks_are_left_out(llm: ChatEmpirioLabs, sandbox: Sa
 
 
 def test_a_block_that_nobody_knows_is_left_out_with_a_warning(llm: ChatEmpirioLabs) -> None:
-    turn = AIMessage([{"type": "hologram"}, {"type": "text", "text": "Blue."}])
-    with pytest.warns(UserWarning, match="'hologram' of an AI message is left out"):
+    turn = AIMessage([{"type": "tattoo"}, {"type": "text", "text": "Blue."}])
+    with pytest.warns(UserWarning, match="'tattoo' of an AI message is left out"):
         assert convert_messages([turn]) == [{"role": "assistant", "content": "Blue."}]
 
 
