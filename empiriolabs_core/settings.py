@@ -249,7 +249,8 @@ class Settings(ConnectionFields, RequestFields):
             body["stream"] = True
             if fields.stream_usage:
                 body["stream_options"] = {"include_usage": True, **(further.get("stream_options") or {})}
-        return Request({**body, **(fields.extra_body or {})}, options)
+        further_keys = {name: value for name, value in (fields.extra_body or {}).items() if value is not None}
+        return Request({**body, **further_keys}, options)
 
 
 def _further_fields(fields: RequestFields) -> JSON:

@@ -292,8 +292,9 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
     def _by_function(
         self, schema: Any, strict: bool | None, kwargs: dict[str, Any]
     ) -> tuple[Runnable[LanguageModelInput, AIMessage], OutputParserLike[Any]]:
-        tool = schema if _is_pydantic(schema) else _with_plain_name(convert_to_openai_tool(schema))
-        name = convert_to_openai_tool(tool)["function"]["name"]
+        converted = convert_to_openai_tool(schema)
+        tool = _with_plain_name(converted)
+        name = tool["function"]["name"]
         model = self.bind_tools(
             [tool],
             tool_choice=name,
@@ -301,9 +302,12 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
             ls_structured_output_format={"kwargs": {"method": "function_calling"}, "schema": schema},
             **kwargs,
         )
-        if _is_pydantic(schema):
+        if not _is_pydantic(schema):
+            return model, _KeyParser(key_name=name, first_tool_only=True)
+        if tool == converted:
             return model, _PydanticParser(tools=[schema], first_tool_only=True)
-        return model, _KeyParser(key_name=name, first_tool_only=True)
+        # LangChain's parser finds a class by its name, which a generic one, such as Page[int], has not on the wire.
+        return model, _KeyParser(key_name=name, first_tool_only=True) | schema.model_validate
 
     def _by_json(
         self, schema: Any, method: StructuredOutputMethod, strict: bool | None, kwargs: dict[str, Any]
@@ -348,7 +352,7 @@ class _KeyParser(JsonOutputKeyToolsParser):
 
 def _with_plain_name(tool: dict[str, Any]) -> dict[str, Any]:
     """Return a tool whose name has only characters that a tool's name may have. (OpenAI, DeepSeek)"""
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", tool["function"]["name"])[:64]
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", tool["function"]["name"])[:64] or "response"
     return {**tool, "function": {**tool["function"], "name": name}}
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import warnings
-from typing import Any, TypedDict
+from typing import Any, Generic, TypedDict, TypeVar
 
 import openai
 import pytest
@@ -43,6 +43,8 @@ from langchain_empiriolabs.messages import ChunkConverter, convert_messages, cre
 from llamaindex_empiriolabs import EmpirioLabs
 from tests.drivers import langchain_result
 from tests.langchain.tools import get_time, get_weather
+
+Item = TypeVar("Item")
 
 
 class Person(BaseModel):
@@ -659,6 +661,18 @@ def test_a_schema_with_any_title(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None
     schema = {"title": "My thing!", "type": "object", "properties": {"name": {"type": "string"}}}
     assert llm.with_structured_output(schema).invoke("Name?")
     assert sandbox.requests[-1].body["tools"][0]["function"]["name"] == "My_thing_"
+
+
+class Page(BaseModel, Generic[Item]):
+    """A page."""
+
+    items: list[Item]
+
+
+def test_a_generic_class_as_schema(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
+    page: Any = llm.with_structured_output(Page[int]).invoke("7")
+    assert isinstance(page, Page)
+    assert sandbox.requests[-1].body["tools"][0]["function"]["name"] == "Page_int_"
 
 
 def test_a_call_that_broke_off_spoils_no_conversation(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
