@@ -40,7 +40,7 @@ $(VENV)/ready: pyproject.toml
 	@touch $@
 
 .venv-lowest/ready: pyproject.toml
-	$(call venv,--editable ".[all]" --group test $(OLD) llama-index-core==0.14.5 pydantic==2.11.5)
+	$(call venv,--editable ".[all]" --group test $(OLD) llama-index-core==0.14.24 pydantic==2.11.5)
 	@touch $@
 
 # LlamaIndex's workflows want pydantic 2.11.5. LangChain does without; its LangSmith wants 2.9, though it says less.

@@ -261,6 +261,5 @@ class LLMConformance:
         assert pickle.loads(pickle.dumps(llm)).metadata == llm.metadata
         assert type(llm).from_dict(llm.to_dict()).metadata == llm.metadata
         assert "sk-empiriolabs" not in repr(llm) + str(llm.to_dict())
-        if hasattr(llm, "to_payload"):  # llama-index-core 0.14.5 has no such method.
-            assert "sk-empiriolabs" not in str(llm.to_payload())
+        assert "sk-empiriolabs" not in str(llm.to_payload())
         assert b"sk-empiriolabs" not in pickle.dumps(llm)
