@@ -279,7 +279,7 @@ def read_entry(entry: Mapping[str, Any]) -> ModelCard:
         "region": entry.get("served_from"),
         "endpoints": _names(entry.get("supported_endpoints")),
         "parameters": tuple(_parameter(listed) for listed in entry.get("supported_parameters") or ()),
-        "rates": _rates(entry.get("pricing")),
+        "rates": _rates(entry.get("pricing"), known.rates),
     }
     # Keys are not documented, so one that is missing may just have another name: it takes nothing away.
     return replace(
@@ -311,19 +311,25 @@ def _parameter(listed: Any) -> Parameter:
     )
 
 
-def _rates(pricing: Any) -> Rates | None:
-    """Read prices per token. Of several tiers, the first counts: it is the one of short prompts."""
+_PRICES = {
+    "prompt": "input",
+    "completion": "output",
+    "input_cache_read": "cached_input",
+    "web_search": "web_search",
+}
+
+
+def _rates(pricing: Any, known: Rates | None) -> Rates | None:
+    """Read prices per token. Of several tiers, the first counts: it is the one of short prompts.
+
+    A price that is missing stays what it was: a fee for web search is not among the keys that were seen.
+    """
     tier = pricing[0] if isinstance(pricing, list) and pricing else pricing
     if not isinstance(tier, Mapping) or tier.get("prompt") is None or tier.get("completion") is None:
         return None
-    per_token = {name: tier.get(name) for name in ("prompt", "completion", "input_cache_read")}
-    rates = {name: None if price is None else Decimal(str(price)) * 1_000_000 for name, price in per_token.items()}
-    return Rates(
-        input=rates["prompt"] or Decimal(0),
-        output=rates["completion"] or Decimal(0),
-        cached_input=rates["input_cache_read"],
-        web_search=Decimal(str(tier.get("web_search") or 0)),
-    )
+    listed = {name: Decimal(str(price)) for name, price in tier.items() if name in _PRICES and price is not None}
+    found = {_PRICES[name]: price if name == "web_search" else price * 1_000_000 for name, price in listed.items()}
+    return replace(known or Rates(Decimal(0), Decimal(0)), **found)
 
 
 if __name__ == "__main__":

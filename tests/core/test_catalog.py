@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,17 @@ def test_what_the_catalogue_leaves_out_stays_known() -> None:
                 ChatEmpirioLabs(**where).invoke("Hello")
         image = {"type": "image", "url": "http://127.0.0.1/a.png"}
         assert ChatEmpirioLabs(model="vision-x", **where).invoke([HumanMessage([image])]).content
+
+
+def test_a_price_that_is_not_listed_stays_known() -> None:
+    entry = {"id": "deepseek-v4-flash:variant2", "pricing": {"prompt": "0.000001", "completion": "0.000002"}}
+    known = CARDS[entry["id"]].rates
+    found = read_entry(entry).rates
+    assert known is not None
+    assert found is not None
+    assert found == replace(known, input=Decimal(1), output=Decimal(2))
+    assert found.web_search > 0
+    assert found.cached_input is not None
 
 
 def test_a_bad_entry_is_left_out_with_a_warning() -> None:
