@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,11 @@ from empiriolabs_core.replies import JSON
 DEFAULT_TIMEOUT = 900.0
 """Seconds: the gateway's own limit for one request is 15 minutes."""
 
-OPTIONS = ("timeout", "max_retries", "extra_headers")
+OPTIONS = ("timeout", "request_timeout", "max_retries", "extra_headers")
 """Arguments of a call that are about the request, not its body."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PHASES = {"connect", "read", "write", "pool"}
 
 _OURS = ("messages", "stream")
 _HIDDEN = ("api_key", "default_headers", "extra_headers", "extra_body", "model_kwargs")
@@ -93,7 +97,8 @@ def _sort_further(
         if name in _OURS:
             raise SettingsError(f"{name!r} is set by the adapter and cannot be given in extra_body or model_kwargs.")
         if name in typed:
-            given.setdefault(typed[name], value)
+            if given.get(typed[name]) is None:
+                given[typed[name]] = value
         elif name in standard_fields():
             standard[name] = value
         elif name in extra:
@@ -117,14 +122,19 @@ def _by_field_name(data: Mapping[str, Any], names: dict[str, str], owner: type[B
 
 
 def request_options(call: Mapping[str, Any]) -> JSON:
-    """Return the OpenAI client's options for one request that a call names."""
+    """Return the OpenAI client's options for one request that a call names.
+
+    Raises:
+        SettingsError: a value is not of the kind that the option takes.
+    """
     options: JSON = {}
-    if call.get("timeout") is not None:
-        options["timeout"] = check_timeout(call["timeout"])
-    if call.get("max_retries") is not None:
-        options["max_retries"] = call["max_retries"]
-    if call.get("extra_headers"):
-        options["headers"] = call["extra_headers"]
+    for name, value in call.items():
+        if name in ("timeout", "request_timeout") and value is not None:
+            options["timeout"] = check_timeout(value)
+        elif name == "max_retries" and value is not None:
+            options["max_retries"] = check_retries(value)
+        elif name == "extra_headers" and value:
+            options["headers"] = check_headers(value, name)
     return options
 
 
@@ -134,9 +144,33 @@ def check_timeout(value: Any) -> Any:
         return DEFAULT_TIMEOUT
     if hasattr(value, "connect") and hasattr(value, "read"):
         return value
+    if isinstance(value, Mapping) and value.keys() == _PHASES:
+        # What an openai.Timeout is in JSON.
+        from openai import Timeout
+
+        return Timeout(**value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise SettingsError(f"timeout={value!r} is no positive number of seconds, nor an openai.Timeout.")
     return value
+
+
+def check_retries(value: Any) -> int:
+    """Return a usable number of retries."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise SettingsError(f"max_retries={value!r} is no whole number of 0 or more.")
+    return value
+
+
+def check_headers(headers: Any, what: str) -> dict[str, str]:
+    """Return HTTP headers that can be sent. Their values may be secret, so no error shows one."""
+    if not isinstance(headers, Mapping):
+        raise SettingsError(f"{what} takes a dict of header names and values, not {type(headers).__name__}.")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise SettingsError(f"{what}: {name!r} is no name of an HTTP header.")
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            raise SettingsError(f"{what}: the value of {name!r} must be a string of printable ASCII characters.")
+    return dict(headers)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,9 +184,14 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def unknown_argument(name: str, owner: type[BaseModel]) -> str:
     """Say that there is no such argument, and which one may be meant."""
-    close = difflib.get_close_matches(name, [*field_names(owner), *standard_fields()], n=1)
+    known = field_names(owner)
+    if name in known:
+        return f"{known[name]!r} was given twice, once as {name!r}. Give it once."
+    further = "extra_body" in known
+    close = difflib.get_close_matches(name, [*known, *(standard_fields() if further else ())], n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{owner.__name__} knows no argument {name!r}.{hint} A body field that it does not know goes in extra_body."
+    goes_in = " A body field that it does not know goes in extra_body." if further else ""
+    return f"{owner.__name__} knows no argument {name!r}.{hint}{goes_in}"
 
 
 def sentences(error: ValidationError, owner: type[BaseModel]) -> str:

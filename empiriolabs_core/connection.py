@@ -15,11 +15,12 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    field_serializer,
     field_validator,
 )
 from typing_extensions import Never
 
-from empiriolabs_core.arguments import DEFAULT_TIMEOUT, check_timeout, sentences
+from empiriolabs_core.arguments import DEFAULT_TIMEOUT, check_headers, check_retries, check_timeout, sentences
 from empiriolabs_core.catalog import BASE_VARIABLE
 from empiriolabs_core.costs import count_call
 from empiriolabs_core.errors import MissingKeyError, SettingsError
@@ -144,6 +145,25 @@ class ConnectionFields(BaseModel):
     def _finite_timeout(cls, value: Any) -> Any:
         return check_timeout(value)
 
+    @field_validator("default_headers")
+    @classmethod
+    def _sendable_headers(cls, value: Any) -> Any:
+        return value if value is None else check_headers(value, "default_headers")
+
+    @field_serializer("timeout")
+    def _timeout_as_json(self, value: Any) -> Any:
+        return value.as_dict() if hasattr(value, "as_dict") else value
+
+    @field_validator("http_client", "http_async_client")
+    @classmethod
+    def _an_http_client(cls, value: Any) -> Any:
+        if value is not None and not callable(getattr(value, "send", None)):
+            raise ValueError(
+                f"A {type(value).__name__} is no HTTP client. Pass openai.DefaultHttpxClient(...) as http_client, or "
+                "openai.DefaultAsyncHttpxClient(...) as http_async_client."
+            )
+        return value
+
     def __getstate__(self) -> dict[Any, Any]:
         """Leave out the key, and what cannot travel."""
         state = super().__getstate__()
@@ -176,7 +196,9 @@ class ConnectionFields(BaseModel):
         return self._gateway
 
     def _connection(self) -> Connection:
-        if self.api_key is None:
+        # Values that were assigned to the attributes have not been checked.
+        api_key = SecretStr(self.api_key) if isinstance(self.api_key, str) else self.api_key
+        if api_key is None:
             raise MissingKeyError(
                 f"There is no API key. Set the environment variable {KEY_VARIABLE} or pass api_key; what was pickled "
                 "has it from the environment alone. To try without one: from empiriolabs_core.sandbox import "
@@ -184,10 +206,10 @@ class ConnectionFields(BaseModel):
             )
         return Connection(
             base_url=self.base_url,
-            api_key=self.api_key.get_secret_value(),
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-            headers=tuple((self.default_headers or {}).items()),
+            api_key=api_key.get_secret_value(),
+            timeout=check_timeout(self.timeout),
+            max_retries=check_retries(self.max_retries),
+            headers=tuple(check_headers(self.default_headers or {}, "default_headers").items()),
             http_client=self.http_client,
             http_async_client=self.http_async_client,
         )

@@ -26,6 +26,7 @@ from empiriolabs_core.errors import (
     InvalidReplyError,
     NoAnswerInTimeError,
     ReportedError,
+    SettingsError,
     excerpt,
     refine,
 )
@@ -131,6 +132,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         client = self._async_clients.get(loop)
         if client is None:
+            _drop_closed(self._async_clients)
             client = _isolate(
                 openai.AsyncOpenAI(
                     **_client_arguments(self.connection),
@@ -145,6 +147,8 @@ class Gateway:
     def async_limit(self, most: int) -> asyncio.Semaphore:
         """Return what holds the running event loop's requests of one kind to a number at a time."""
         loop = asyncio.get_running_loop()
+        if loop not in self._limits:
+            _drop_closed(self._limits)
         return self._limits.setdefault(loop, {}).setdefault(most, asyncio.Semaphore(most))
 
     def complete(self, request: Request) -> JSON:
@@ -222,6 +226,15 @@ class Gateway:
         client = self._async_clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.close()
+
+
+def _drop_closed(of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
+    """Let go of what belongs to event loops that are over. It refers to its loop, so it would never be freed."""
+    # The references are copied at once, since other threads add loops meanwhile.
+    for reference in of_loops.keyrefs():
+        loop = reference()
+        if loop is not None and loop.is_closed():
+            of_loops.pop(loop, None)
 
 
 _gateways: weakref.WeakSet[Gateway] = weakref.WeakSet()
@@ -308,6 +321,15 @@ def _encodable(value: Any) -> Any:
     return _mended(value) if _has_surrogates(value) else value
 
 
+def _refuse_what_is_no_json(request: Request | None) -> None:
+    """Raise `SettingsError` if a field of the body is the reason that it could not be encoded."""
+    for name, value in (request.body if request else {}).items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"{name} cannot be sent: {error}. It is: {excerpt(repr(value))}.") from None
+
+
 def _has_surrogates(value: Any) -> bool:
     if isinstance(value, str):
         return not value.isascii() and _SURROGATE.search(value) is not None
@@ -389,6 +411,9 @@ def _translated(connection: Connection, request: Request | None, check: StreamCh
         raise ReportedError(f"The gateway reported an error in mid-stream: {error.message}", error.body) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InvalidReplyError(f"The reply cannot be read as JSON: {excerpt(str(error))}. Try again.") from error
+    except (TypeError, ValueError):
+        _refuse_what_is_no_json(request)
+        raise
     except Exception as error:
         # openai 2 lets errors of its HTTP library through while a stream is read. Which library it is
         # depends on the version of openai, so it is told by name.

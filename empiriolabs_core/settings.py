@@ -201,11 +201,14 @@ class Settings(ConnectionFields, RequestFields):
             SettingsError: a value is out of range, or contradicts another.
         """
         named = {name: value for name, value in call.items() if value is not None}
+        for name in named.keys() - RequestFields.model_fields.keys():
+            raise SettingsError(f"{name!r} is an argument of the constructor, not of a call.")
         dropped = _THINKING if any(name in named for name in _THINKING) else ()
         values = {name: getattr(self, name) for name in RequestFields.model_fields if name not in dropped}
-        for name in ("extra_body", "model_kwargs"):
-            if name in named and values[name]:
-                named[name] = merge(values[name], named[name])
+        if "extra_body" in named and values["extra_body"]:
+            named["extra_body"] = merge(values["extra_body"], named["extra_body"])
+        if "model_kwargs" in named and values["model_kwargs"]:
+            named["model_kwargs"] = {**values["model_kwargs"], **named["model_kwargs"]}
         try:
             return RequestFields.model_validate(values | named)
         except ValidationError as error:
@@ -233,7 +236,7 @@ class Settings(ConnectionFields, RequestFields):
         further = _further_fields(fields)
         messages = _checked(messages, fields.model, known)
         if known is not None and known.json_object_only:
-            messages = _schema_into_messages(messages, further)
+            messages = _schema_into_messages(messages, further, fields.model)
         thinking = _thinking_controls(fields, known, further.get("tool_choice"))
         off = fields.thinking_off or thinking.get("enable_thinking") is False
         body: JSON = {
@@ -248,7 +251,10 @@ class Settings(ConnectionFields, RequestFields):
         if stream:
             body["stream"] = True
             if fields.stream_usage:
-                body["stream_options"] = {"include_usage": True, **(further.get("stream_options") or {})}
+                body["stream_options"] = {"include_usage": True, **_stream_options(further)}
+        else:
+            # OpenAI and DeepSeek refuse it where nothing is streamed.
+            body.pop("stream_options", None)
         further_keys = {name: value for name, value in (fields.extra_body or {}).items() if value is not None}
         return Request({**body, **further_keys}, options)
 
@@ -262,6 +268,13 @@ def _further_fields(fields: RequestFields) -> JSON:
     if further.get("tool_choice") == "auto":
         del further["tool_choice"]
     return further
+
+
+def _stream_options(further: JSON) -> Mapping[str, Any]:
+    options = further.get("stream_options") or {}
+    if not isinstance(options, Mapping):
+        raise SettingsError(f"stream_options={options!r} is no dict, such as {{'include_usage': True}}.")
+    return options
 
 
 def _sampling(fields: RequestFields) -> JSON:
@@ -321,14 +334,18 @@ def _checked(messages: Sequence[JSON], model: str, known: ModelCard | None) -> S
     return messages
 
 
-def _schema_into_messages(messages: Sequence[JSON], further: JSON) -> Sequence[JSON]:
+def _schema_into_messages(messages: Sequence[JSON], further: JSON, model: str) -> Sequence[JSON]:
     """Put a JSON schema that the model would refuse into a system message, and ask for a JSON object."""
     response_format = further.get("response_format")
     if not isinstance(response_format, Mapping) or response_format.get("type") != "json_schema":
         return messages
-    schema = (response_format.get("json_schema") or {}).get("schema") or {}
+    given = response_format.get("json_schema")
+    if not isinstance(given, Mapping) or not isinstance(given.get("schema"), Mapping):
+        raise SettingsError(f"response_format has no schema under json_schema.schema: {excerpt(response_format)}.")
+    if given.get("strict"):
+        warn_once(f"strict is not sent: {model} takes no JSON schemas. The schema goes into a system message.")
     further["response_format"] = {"type": "json_object"}
-    text = json.dumps(schema, ensure_ascii=False)
+    text = json.dumps(given["schema"], ensure_ascii=False)
     said = {"role": "system", "content": f"Answer with one JSON object that conforms to this JSON schema: {text}"}
     leading = next((n for n, message in enumerate(messages) if message["role"] != "system"), len(messages))
     return [*messages[:leading], said, *messages[leading:]]

@@ -7,6 +7,8 @@ import gc
 import os
 import subprocess
 import sys
+import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -44,6 +46,24 @@ def test_one_instance_in_many_event_loops(adapter: Any, where: dict[str, Any]) -
     llm = adapter(**where)
     for stream in (False, True) * 2:
         assert asyncio.run(aask(llm, stream)).startswith("You said: Hello")
+
+
+@ADAPTERS
+def test_event_loops_that_are_over_are_let_go(adapter: Any, where: dict[str, Any]) -> None:
+    llm = adapter(**where)
+    loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+    async def one() -> None:
+        loops.add(asyncio.get_running_loop())
+        await aask(llm, False)
+
+    with warnings.catch_warnings():
+        # A loop that ends with an idle connection leaves it to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        for _ in range(20):
+            asyncio.run(one())
+        gc.collect()
+    assert len(loops) <= 2
 
 
 @ADAPTERS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import pickle
 import warnings
@@ -19,7 +20,7 @@ from empiriolabs_core.errors import MissingKeyError, SettingsError, UnsupportedC
 from empiriolabs_core.gateway import DEFAULT_API_BASE
 from empiriolabs_core.sandbox import Sandbox
 from empiriolabs_core.settings import DEFAULT_MODEL, Settings
-from langchain_empiriolabs import ChatEmpirioLabs
+from langchain_empiriolabs import ChatEmpirioLabs, EmpirioLabsEmbeddings, EmpirioLabsRerank
 from llamaindex_empiriolabs import EmpirioLabs
 
 KEY = "sk-canary-0123456789"
@@ -65,6 +66,9 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"extra_body": {"messages": []}}, ["messages"]),
     ({"extra_body": "x"}, ["extra_body", "dict"]),
     ({"timeout": -1}, ["timeout", "-1"]),
+    ({"timeout": {"read": 5}}, ["timeout", "read"]),
+    ({"max_retries": -1}, ["max_retries", "-1", "0"]),
+    ({"max_retries": "3"}, ["max_retries", "3"]),
     ({"timeout": math.inf}, ["timeout", "inf"]),
     ({"model": ""}, ["model"]),
 ]
@@ -82,6 +86,109 @@ def test_bad_arguments_are_refused(owner: type[Settings], arguments: dict[str, A
         assert all(word in text for word in told), text
         assert KEY not in text
         assert text.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [("x", "dict"), ({"a b": "1"}, "'a b' is no name"), ({"x": "é"}, "'x'"), ({"x": "1\n2"}, "'x'"), ({"x": 1}, "'x'")],
+)
+def test_headers_that_cannot_be_sent(headers: Any, told: str) -> None:
+    with pytest.raises(SettingsError, match=f"extra_headers.*{told}"):
+        body(extra_headers=headers)
+    with pytest.raises(SettingsError, match="default_headers"):
+        Settings(api_key=KEY, default_headers=headers)
+
+
+@pytest.mark.parametrize("owner", CLASSES)
+@pytest.mark.parametrize("arguments", [{"api_key": KEY}, {"base_url": "x"}, {"default_headers": {"x": KEY}}])
+def test_a_constructors_argument_on_a_call(owner: type[Settings], arguments: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=f"{next(iter(arguments))!r} is an argument of the constructor") as refused:
+        body(owner(api_key=KEY), **arguments)
+    assert "extra_body" not in str(refused.value)
+    assert KEY not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ({"tools": [len]}, "tools cannot be sent"),
+        ({"response_format": Settings}, "response_format cannot be sent"),
+        ({"seed": math.nan}, "seed cannot be sent"),
+        ({"extra_body": {"other": object()}}, "other cannot be sent"),
+        ({"response_format": {"type": "json_schema"}}, "response_format has no schema"),
+        ({"stream_options": "x"}, "stream_options='x' is no dict"),
+    ],
+)
+def test_what_is_no_json_is_refused(sandbox: Sandbox, where: dict[str, Any], call: dict[str, Any], told: str) -> None:
+    llm = ChatEmpirioLabs(**where)
+    with pytest.raises(SettingsError, match=told):
+        list(llm.stream("x", **call))
+    if "stream_options" not in call:
+        with pytest.raises(SettingsError, match=told):
+            llm.invoke("x", **call)
+    assert not sandbox.requests
+
+
+@pytest.mark.parametrize("owner", CLASSES)
+@pytest.mark.parametrize("value", [5, "proxy"])
+@pytest.mark.parametrize("name", ["http_client", "http_async_client"])
+def test_what_is_no_http_client(owner: type[Settings], name: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match="is no HTTP client"):
+        owner(api_key=KEY, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("owner", "arguments", "told"),
+    [
+        (EmpirioLabsEmbeddings, {"extra_body": {}}, "knows no argument 'extra_body'.$"),
+        (EmpirioLabsEmbeddings, {"top_p": 0.5}, "knows no argument 'top_p'.$"),
+        (EmpirioLabsEmbeddings, {"chunk_size": 5, "batch_size": 5}, "'batch_size' was given twice"),
+        (EmpirioLabsRerank, {"top_k": 3}, "Did you mean 'top_n'"),
+    ],
+)
+def test_advice_leads_somewhere(owner: Any, arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        owner(api_key=KEY, **arguments)
+
+
+@pytest.mark.parametrize("owner", CLASSES)
+@pytest.mark.parametrize("name", ["extra_body", "model_kwargs"])
+def test_a_typed_field_in_a_dictionary_counts_where_none_was_given_by_name(owner: Any, name: str) -> None:
+    held = {"temperature": 0.5, "seed": 7}
+    assert body(owner(api_key=KEY, temperature=None, **{name: held}))["temperature"] == 0.5
+    assert body(owner(api_key=KEY).model_copy(update={name: held}))["temperature"] == 0.5
+    assert body(owner(api_key=KEY), temperature=None, **{name: held})["temperature"] == 0.5
+    assert body(owner(api_key=KEY), temperature=1, **{name: held})["temperature"] == 1
+
+
+def test_a_standard_field_of_a_call_replaces_the_models() -> None:
+    settings = Settings(
+        api_key=KEY, model="other", response_format={"type": "json_schema", "json_schema": {"name": "A"}}
+    )
+    assert body(settings, response_format={"type": "text"})["response_format"] == {"type": "text"}
+
+
+def test_stream_options_go_with_streams_only() -> None:
+    settings = Settings(api_key=KEY, stream_options={"include_usage": False})
+    assert "stream_options" not in body(settings)
+    assert body(settings, stream=True)["stream_options"] == {"include_usage": False}
+
+
+@pytest.mark.parametrize("owner", CLASSES)
+def test_a_timeout_of_the_client_survives_json(owner: Any) -> None:
+    before = owner(api_key=KEY, timeout=openai.Timeout(5, connect=1))
+    after = owner(api_key=KEY, timeout=json.loads(before.model_dump_json())["timeout"])
+    assert after.timeout == before.timeout
+
+
+def test_assigned_values_are_checked_when_they_are_used(sandbox: Sandbox) -> None:
+    settings: Any = Settings(api_key=KEY)
+    settings.timeout, settings.api_key = None, "sk-other"
+    assert settings.gateway.connection.timeout == 900
+    assert settings.gateway.connection.api_key == "sk-other"
+    settings.max_retries = "x"
+    with pytest.raises(SettingsError, match="max_retries"):
+        settings.gateway
 
 
 @pytest.mark.parametrize("owner", CLASSES)
