@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -70,6 +71,23 @@ def read_reasoning(message: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def read_text(message: Mapping[str, Any]) -> str:
+    """Return the visible text of a message or delta. Some servers send it as a list of text parts.
+
+    Raises:
+        InvalidReplyError: the content is neither text nor such a list.
+    """
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    found = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+    texts = [text for text in found if isinstance(text, str)]
+    if len(texts) < len(parts):
+        raise InvalidReplyError(f"The gateway answered with content that is no text: {excerpt(content)}.")
+    return "".join(texts)
+
+
 def check_object(reply: object) -> JSON:
     """Return a whole reply if it is a JSON object.
 
@@ -125,6 +143,7 @@ class StreamCheck:
         self.usage: JSON | None = None
         self.begun = False
         self._unfinished: set[int] = set()
+        self._finished: set[int] = set()
 
     @readable
     def see(self, chunk: object) -> JSON:
@@ -146,8 +165,10 @@ class StreamCheck:
             index = choice.get("index") or 0
             self.begun = True
             if choice.get("finish_reason"):
+                self._finished.add(index)
                 self._unfinished.discard(index)
-            elif choice.get("delta"):
+            elif index not in self._finished:
+                # After its finish_reason, usage, sources or a footer may still come with a choice.
                 self._unfinished.add(index)
         return chunk
 
@@ -199,8 +220,8 @@ class ToolCalls:
     """Puts streamed tool calls together, in every shape that servers send.
 
     Calls are told apart by `index`, and by `id` where a server reuses an index. A name or id that is
-    repeated on every delta is taken once; a null name, a missing id and a missing `function` are
-    tolerated. `calls` is the list so far, in order of first appearance.
+    repeated on every delta is taken once; a null name and a missing `function` are tolerated. A call without
+    an id gets one from `add_ids`. `calls` is the list so far, in order of first appearance.
     """
 
     def __init__(self) -> None:
@@ -225,6 +246,13 @@ class ToolCalls:
                 call.arguments += arguments
             yield ToolCallPiece(call, new_id or None, new_name or None, arguments)
 
+    def add_ids(self) -> list[ToolCall]:
+        """Give an id to each call that came without; return those calls. Frameworks match results by it."""
+        without = [call for call in self.calls if not call.id]
+        for call in without:
+            call.id = new_call_id()
+        return without
+
     def _find(self, index: int | None, call_id: str | None) -> ToolCall:
         call = self._by_index.get(index)
         if call is not None and call_id and call.id and call.id != call_id:
@@ -234,6 +262,11 @@ class ToolCalls:
             self.calls.append(call)
         self._by_index[index] = call
         return call
+
+
+def new_call_id() -> str:
+    """Return an id for a tool call that came without one."""
+    return f"call_{uuid.uuid4().hex}"
 
 
 def read_arguments(text: str | None) -> JSON | None:
@@ -350,13 +383,15 @@ class Delta(NamedTuple):
 
 
 _MESSAGE_KEYS = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
+_LABELS = frozenset({"id", "type"})
+"""Keys within unknown ones whose texts are no pieces."""
 
 
 class StreamedReply:
     """Reads the chunks of one stream, and keeps what is told once for the whole message.
 
     Attributes:
-        last: the chunk with the finish_reason.
+        last: the first chunk with a finish_reason.
         usage: the usage that the stream reported last.
         texts: the pieces of visible text so far.
         tool_calls: the calls so far.
@@ -366,6 +401,7 @@ class StreamedReply:
 
     def __init__(self) -> None:
         self.last: JSON = {"choices": [{}]}
+        self._finished = False
         self.usage: JSON | None = None
         self.texts: list[str] = []
         self.tool_calls = ToolCalls()
@@ -382,13 +418,13 @@ class StreamedReply:
         if not choices:
             return None
         choice = choices[0]
-        delta, finish_reason = choice.get("delta") or {}, choice.get("finish_reason")
+        delta, finish_reason = choice.get("delta") or {}, None if self._finished else choice.get("finish_reason")
         if finish_reason:
-            self.last = chunk
+            self.last, self._finished = chunk, True
         if not _MESSAGE_KEYS.issuperset(delta):
             note_sources(self.sources, delta)
-            self.unknown.update(unknown_keys(delta))
-        text, reasoning, calls = delta.get("content") or "", read_reasoning(delta) or "", delta.get("tool_calls")
+            self.unknown = _added_up(self.unknown, unknown_keys(delta))
+        text, reasoning, calls = read_text(delta), read_reasoning(delta) or "", delta.get("tool_calls")
         pieces = list(self.tool_calls.add(calls)) if calls else []
         logprobs = choice.get("logprobs")
         if text:
@@ -405,6 +441,21 @@ class StreamedReply:
     def finish(self) -> None:
         """Warn if the answer is empty since the reasoning took all of `max_tokens`."""
         warn_if_cut_short(self.last["choices"][0].get("finish_reason"), self.texts, self.tool_calls.calls)
+
+
+def _added_up(whole: JSON, piece: JSON) -> JSON:
+    """Return unknown keys with those of one more delta: texts and lists are pieces, of other values the last stays."""
+    joined = dict(whole)
+    for name, value in piece.items():
+        before = whole.get(name)
+        if isinstance(before, dict) and isinstance(value, dict):
+            value = _added_up(before, value)
+        elif isinstance(before, list) and isinstance(value, list):
+            value = [*before, *value]
+        elif isinstance(before, str) and isinstance(value, str) and name not in _LABELS:
+            value = before + value
+        joined[name] = value
+    return joined
 
 
 def unknown_keys(message: Mapping[str, Any]) -> JSON:

@@ -34,10 +34,12 @@ from empiriolabs_core.replies import (
     StreamedReply,
     ToolCall,
     ToolCallPiece,
+    new_call_id,
     note_sources,
     read_arguments,
     read_citations,
     read_reasoning,
+    read_text,
     read_usage,
     unknown_keys,
     warn_if_cut_short,
@@ -134,10 +136,12 @@ def _convert_ai(message: AIMessage, answered: Set[str]) -> JSON:
     calls = [_call(call["id"], call["name"], _dumps(call["args"])) for call in message.tool_calls]
     for invalid in message.invalid_tool_calls:
         if invalid["id"] in answered:
-            calls.append(_call(invalid["id"], invalid["name"], invalid["args"] or ""))
+            # LangChain's own answer to a call without a name speaks of an unknown tool.
+            calls.append(_call(invalid["id"], invalid["name"] or "unknown", invalid["args"] or ""))
         else:
             # A call that nothing answers is refused, and every later request with it.
-            text = f"{text}\n[A call of {invalid['name']} broke off: {invalid['args']}]".lstrip()
+            name = invalid["name"] or "a tool without a name"
+            text = f"{text}\n[A call of {name} broke off: {invalid['args']}]".lstrip()
     if not calls:
         uses = [block for block in blocks if isinstance(block, dict) and block.get("type") == "tool_use"]
         calls = [_call(use["id"], use["name"], _dumps(use["input"])) for use in uses]
@@ -214,6 +218,8 @@ def _part(block: str | Mapping[str, Any]) -> JSON:
         return {"type": "video_url", "video_url": {"url": block.get("url") or _data_url(block)}}
     if kind == "image" and isinstance(block.get("source"), Mapping):
         source = block["source"]
+        if not (source.get("url") or source.get("data")):
+            raise _unsupported(block)
         found = {"base64": source.get("data"), "mime_type": source.get("media_type")}
         return {"type": "image_url", "image_url": {"url": source.get("url") or _data_url(found)}}
     try:
@@ -269,15 +275,15 @@ def _cost(body: JSON, usage: JSON | None) -> JSON:
 
 def _create_generation(reply: JSON, choice: JSON, body: JSON) -> ChatGeneration:
     wire = choice["message"]
-    finish_reason = choice.get("finish_reason")
-    warn_if_cut_short(finish_reason, wire.get("content"), wire.get("tool_calls"))
+    text, finish_reason = read_text(wire), choice.get("finish_reason")
+    warn_if_cut_short(finish_reason, text, wire.get("tool_calls"))
     calls, invalid = convert_tool_calls(wire.get("tool_calls") or [])
     sources: JSON = {}
     note_sources(sources, reply)
     note_sources(sources, wire)
-    citations = read_citations(sources, wire.get("content") or "", searched=may_have_searched(body))
+    citations = read_citations(sources, text, searched=may_have_searched(body))
     message = AIMessage(
-        content=wire.get("content") or "",
+        content=text,
         additional_kwargs=_kept(read_reasoning(wire), citations),
         tool_calls=calls,
         invalid_tool_calls=invalid,
@@ -301,7 +307,7 @@ def convert_tool_calls(wire: list[JSON]) -> tuple[list[LangChainToolCall], list[
     invalid: list[InvalidToolCall] = []
     for call in wire:
         function = call.get("function") or {}
-        call_id, name, text = call.get("id"), function.get("name"), function.get("arguments")
+        call_id, name, text = call.get("id") or new_call_id(), function.get("name"), function.get("arguments")
         arguments = read_arguments(text)
         if name and arguments is not None:
             calls.append(LangChainToolCall(name=name, args=arguments, id=call_id, type="tool_call"))
@@ -397,13 +403,14 @@ class ChunkConverter:
         """Return the last chunk: what is told once for the whole message."""
         reply = self._reply
         reply.finish()
+        late = [tool_call_chunk(id=call.id, index=call.position) for call in reply.tool_calls.add_ids()]
         citations = read_citations(reply.sources, reply.text, searched=may_have_searched(self._body))
         told = {**_metadata(reply.last), **reply.unknown, **_cost(self._body, reply.usage)}
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content="",
                 additional_kwargs=_kept(None, citations),
-                tool_call_chunks=_unparseable(reply.tool_calls.calls),
+                tool_call_chunks=[*late, *_unparseable(reply.tool_calls.calls)],
                 usage_metadata=create_usage_metadata(reply.usage),
                 response_metadata=told,
             )

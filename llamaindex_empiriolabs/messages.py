@@ -41,6 +41,7 @@ from empiriolabs_core.replies import (
     read_arguments,
     read_citations,
     read_reasoning,
+    read_text,
     read_usage,
     warn_if_cut_short,
 )
@@ -229,13 +230,15 @@ def chat_response(reply: JSON, body: JSON) -> EmpirioLabsChatResponse:
     """
     choice = reply["choices"][0]
     wire = choice["message"]
-    warn_if_cut_short(choice.get("finish_reason"), wire.get("content"), wire.get("tool_calls"))
+    text = read_text(wire)
+    warn_if_cut_short(choice.get("finish_reason"), text, wire.get("tool_calls"))
     calls, sources = ToolCalls(), dict[str, Any]()
     for call in wire.get("tool_calls") or ():
         list(calls.add([{**call, "index": len(calls.calls)}]))
+    calls.add_ids()
     note_sources(sources, reply)
     note_sources(sources, wire)
-    return _response(wire.get("content"), read_reasoning(wire), calls.calls, sources, body, raw=reply, delta=None)
+    return _response(text, read_reasoning(wire), calls.calls, sources, body, raw=reply, delta=None)
 
 
 def _response(
@@ -357,6 +360,7 @@ class StreamedMessage:
         """Return the last response: the whole message, with usage and what else is told once."""
         reply = self._reply
         reply.finish()
+        reply.tool_calls.add_ids()
         (choice, *_) = reply.last["choices"]
         if self._logprobs:
             choice = {**choice, "logprobs": {"content": self._logprobs}}
