@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,9 +23,14 @@ from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser,
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.function_calling import (
+    convert_to_json_schema,
+    convert_to_openai_function,
+    convert_to_openai_tool,
+)
+from langchain_core.utils.json import parse_json_markdown
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import ConfigDict, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 from typing_extensions import Self, Unpack
 
 from empiriolabs_core import __version__
@@ -38,6 +45,9 @@ if TYPE_CHECKING:
     from langchain_empiriolabs.signatures import ChatArguments
 
 __all__ = ["DEFAULT_API_BASE", "DEFAULT_MODEL", "ChatEmpirioLabs"]
+
+_NAMES = frozenset({"title", "name", "function", "toolSpec"})
+"""Keys under which the forms of a schema that LangChain takes hold its name."""
 
 Schema = dict[str, Any] | type
 StructuredOutputMethod = Literal["function_calling", "json_mode", "json_schema"]
@@ -180,7 +190,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
                     if run_manager:
                         run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
-        yield converter.finish()
+            yield converter.finish()
 
     async def _astream(
         self,
@@ -199,7 +209,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
                         if run_manager:
                             await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                         yield chunk
-        yield converter.finish()
+            yield converter.finish()
 
     def _request(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any], *, stream: bool
@@ -223,6 +233,8 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Return an approximate token count, made without a tokenizer and offline."""
+        if self.custom_get_token_ids is not None:
+            return super().get_num_tokens_from_messages(list(messages), tools)
         return count_tokens_approximately(messages, tools=[*_wire_tools(tools or ())] or None)
 
     # Tools and structured output
@@ -243,12 +255,13 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
             tool_choice: `"auto"` or `None`; `"any"`, `"required"` or `True` for at least one call; `"none"` or
                 `False` for none; a tool's name, or an OpenAI-style dictionary. A forced choice is sent with
                 thinking off to models that think, since they refuse it otherwise.
-            strict: whether arguments must match the schema. Sent with each tool if set.
+            strict: whether arguments must match the schema. Sent with each tool if set, and the schemas made to
+                suit it.
             parallel_tool_calls: sent if set. Not documented for the gateway.
             **kwargs: further arguments of each call.
 
         Raises:
-            SettingsError: `tool_choice` names a tool that is not bound.
+            SettingsError: `tool_choice` names a tool that is not bound, or is of no such kind.
         """
         bound = _wire_tools(tools, strict=strict)
         choice = _wire_tool_choice(tool_choice, bound)
@@ -273,14 +286,17 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
                 schema; where the model's card says that it takes no schemas but JSON mode, as for DeepSeek V4, the
                 request asks for a JSON object and the schema goes into a system message. Both keep thinking on.
             include_raw: return `{"raw": message, "parsed": ..., "parsing_error": ...}` instead of raising.
-            strict: whether the answer must match the schema, for `"function_calling"` and `"json_schema"`.
+            strict: whether the answer must match the schema, for `"function_calling"` and `"json_schema"`. Not sent
+                where the schema goes into a message.
             **kwargs: further arguments of each call.
 
         Raises:
-            SettingsError: there is no schema, or no such method.
+            SettingsError: there is no schema, no such method, or an argument that the method sets itself.
         """
         if schema is None and method != "json_mode":
             raise SettingsError(f"with_structured_output(method={method!r}) needs a schema.")
+        if isinstance(schema, dict) and not _NAMES & schema.keys():
+            schema = {"title": "response", **schema}
         if method == "function_calling":
             model, parser = self._by_function(schema, strict, kwargs)
         elif method in ("json_mode", "json_schema"):
@@ -292,13 +308,18 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
     def _by_function(
         self, schema: Any, strict: bool | None, kwargs: dict[str, Any]
     ) -> tuple[Runnable[LanguageModelInput, AIMessage], OutputParserLike[Any]]:
-        converted = convert_to_openai_tool(schema)
+        for name in ("tools", "tool_choice"):
+            if name in kwargs:
+                raise SettingsError(
+                    f"with_structured_output sets {name} itself, to the schema alone, with method='function_calling'. "
+                    f"Leave {name} out, or use another method."
+                )
+        (converted,) = _wire_tools([schema], strict)
         tool = _with_plain_name(converted)
         name = tool["function"]["name"]
         model = self.bind_tools(
             [tool],
             tool_choice=name,
-            strict=strict,
             ls_structured_output_format={"kwargs": {"method": "function_calling"}, "schema": schema},
             **kwargs,
         )
@@ -307,7 +328,8 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         if tool == converted:
             return model, _PydanticParser(tools=[schema], first_tool_only=True)
         # LangChain's parser finds a class by its name, which a generic one, such as Page[int], has not on the wire.
-        return model, _KeyParser(key_name=name, first_tool_only=True) | schema.model_validate
+        validate = schema.model_validate if issubclass(schema, BaseModel) else schema.parse_obj
+        return model, _KeyParser(key_name=name, first_tool_only=True) | validate
 
     def _by_json(
         self, schema: Any, method: StructuredOutputMethod, strict: bool | None, kwargs: dict[str, Any]
@@ -316,8 +338,50 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         if method == "json_schema":
             response_format = _json_schema_format(schema, strict)
         traced = {"kwargs": {"method": method}, "schema": schema and convert_to_json_schema(schema)}
+        if "response_format" in kwargs:
+            raise SettingsError(f"with_structured_output(method={method!r}) sets response_format itself. Leave it out.")
+        if kwargs.get("tools"):
+            kwargs = {**kwargs, "tools": _wire_tools(kwargs["tools"])}
         model = self.bind(response_format=response_format, ls_structured_output_format=traced, **kwargs)
-        return model, PydanticOutputParser(pydantic_object=schema) if _is_pydantic(schema) else JsonOutputParser()
+        return model, _PydanticJsonParser(pydantic_object=schema) if _is_pydantic(schema) else _JsonParser()
+
+
+def _grown(result: list[Generation]) -> AIMessage | None:
+    """Return the message of a whole answer; `None` while it is still being streamed."""
+    message = result[0].message if isinstance(result[0], ChatGeneration) else None
+    growing = isinstance(message, AIMessageChunk) and message.chunk_position != "last"
+    return message if isinstance(message, AIMessage) and not growing else None
+
+
+def _no_json_was_cut_off(result: list[Generation]) -> None:
+    """Raise if a whole answer is no whole JSON. LangChain's parsers would close its brackets.
+
+    Raises:
+        OutputParserException: so that retries and fallbacks know of it.
+    """
+    message = _grown(result)
+    if message is None:
+        return
+    try:
+        parse_json_markdown(result[0].text, parser=partial(json.loads, strict=False))
+    except json.JSONDecodeError as error:
+        raise OutputParserException(
+            f"The answer is no whole JSON (finish_reason={message.response_metadata.get('finish_reason')!r}): "
+            f"{excerpt(result[0].text)!r}. Ask again, or raise max_tokens if it was cut short.",
+            llm_output=result[0].text,
+        ) from error
+
+
+class _JsonParser(JsonOutputParser):
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        _no_json_was_cut_off(result)
+        return super().parse_result(result, partial=partial)
+
+
+class _PydanticJsonParser(PydanticOutputParser[Any]):
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        _no_json_was_cut_off(result)
+        return super().parse_result(result, partial=partial)
 
 
 def _no_call_was_cut_off(result: list[Generation]) -> None:
@@ -326,9 +390,8 @@ def _no_call_was_cut_off(result: list[Generation]) -> None:
     Raises:
         OutputParserException: so that retries and fallbacks know of it.
     """
-    message = result[0].message if isinstance(result[0], ChatGeneration) else None
-    growing = isinstance(message, AIMessageChunk) and message.chunk_position != "last"
-    if not isinstance(message, AIMessage) or growing or message.tool_calls or not message.invalid_tool_calls:
+    message = _grown(result)
+    if message is None or message.tool_calls or not message.invalid_tool_calls:
         return
     call = message.invalid_tool_calls[0]
     raise OutputParserException(
@@ -351,9 +414,12 @@ class _KeyParser(JsonOutputKeyToolsParser):
 
 
 def _with_plain_name(tool: dict[str, Any]) -> dict[str, Any]:
-    """Return a tool whose name has only characters that a tool's name may have. (OpenAI, DeepSeek)"""
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", tool["function"]["name"])[:64] or "response"
-    return {**tool, "function": {**tool["function"], "name": name}}
+    return {**tool, "function": {**tool["function"], "name": _plain_name(tool["function"]["name"])}}
+
+
+def _plain_name(name: str) -> str:
+    """Return a name with only such characters as a tool or schema may have in its name. (OpenAI, DeepSeek)"""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "response"
 
 
 def _is_pydantic(schema: Any) -> bool:
@@ -361,7 +427,13 @@ def _is_pydantic(schema: Any) -> bool:
 
 
 def _wire_tools(tools: Sequence[Any], strict: bool | None = None) -> list[dict[str, Any]]:
-    return [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+    """Convert tools. LangChain leaves OpenAI-style dictionaries as they are, without `strict`."""
+    return [
+        {**tool, "function": convert_to_openai_function(tool["function"], strict=strict)}
+        if strict is not None and isinstance(tool, dict) and "function" in tool
+        else convert_to_openai_tool(tool, strict=strict)
+        for tool in tools
+    ]
 
 
 def _wire_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
@@ -370,6 +442,8 @@ def _wire_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
     simple |= {"none": "none", False: "none"}
     if isinstance(choice, Mapping):
         return dict(choice)
+    if choice is not None and not isinstance(choice, str | bool):
+        raise SettingsError(f"tool_choice={choice!r} is no tool's name, bool or OpenAI-style dictionary.")
     if choice in simple:
         return simple[choice]
     names = [tool["function"]["name"] for tool in tools if "function" in tool]
@@ -380,7 +454,7 @@ def _wire_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
 
 def _json_schema_format(schema: Any, strict: bool | None) -> dict[str, Any]:
     json_schema = convert_to_json_schema(schema, strict=strict)
-    named: dict[str, Any] = {"name": json_schema.get("title", "response"), "schema": json_schema}
+    named: dict[str, Any] = {"name": _plain_name(json_schema.get("title", "response")), "schema": json_schema}
     if strict is not None:
         named["strict"] = strict
     return {"type": "json_schema", "json_schema": named}

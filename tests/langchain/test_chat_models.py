@@ -33,6 +33,7 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel, Field
 from pydantic.v1 import BaseModel as BaseModelV1
+from pydantic.v1.generics import GenericModel as GenericModelV1
 
 from empiriolabs_core.errors import SettingsError, UnsupportedContentError
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
@@ -673,6 +674,131 @@ def test_a_generic_class_as_schema(llm: ChatEmpirioLabs, sandbox: Sandbox) -> No
     page: Any = llm.with_structured_output(Page[int]).invoke("7")
     assert isinstance(page, Page)
     assert sandbox.requests[-1].body["tools"][0]["function"]["name"] == "Page_int_"
+
+
+class OldPage(GenericModelV1, Generic[Item]):
+    """A page."""
+
+    items: list[Item]
+
+
+def test_a_generic_class_of_pydantic_1(llm: ChatEmpirioLabs) -> None:
+    assert isinstance(llm.with_structured_output(OldPage[int]).invoke("7"), OldPage)
+
+
+NAMELESS = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+
+@pytest.mark.parametrize("method", ["function_calling", "json_mode", "json_schema"])
+def test_a_schema_without_a_name(llm: ChatEmpirioLabs, sandbox: Sandbox, method: Any) -> None:
+    sandbox.script(Answer('{"name": "Ada"}', tool_calls=[{"name": "response", "arguments": {"name": "Ada"}}]))
+    assert llm.with_structured_output(NAMELESS, method=method).invoke("As JSON.") == {"name": "Ada"}
+
+
+@pytest.mark.parametrize("schema", [Page[int], {**NAMELESS, "title": "My Title"}])
+def test_the_name_of_a_json_schema(schema: Any) -> None:
+    with Sandbox(models=["other"]) as sandbox:
+        llm = ChatEmpirioLabs(model="other", base_url=sandbox.base_url, api_key=sandbox.api_key)
+        sandbox.script(Answer('{"items": [7], "name": "x"}'))
+        llm.with_structured_output(schema, method="json_schema").invoke("7")
+        sent = sandbox.requests[-1].body["response_format"]["json_schema"]["name"]
+    assert sent in ("Page_int_", "My_Title")
+
+
+@pytest.mark.parametrize("tool", [Person, {"type": "function", "function": {"name": "f", "parameters": NAMELESS}}])
+def test_strict_reaches_each_tool(llm: ChatEmpirioLabs, sandbox: Sandbox, tool: Any) -> None:
+    llm.bind_tools([tool], strict=True).invoke("Hello")
+    llm.with_structured_output(tool, strict=True).invoke("Ada is 3")
+    for request in sandbox.requests:
+        function = request.body["tools"][0]["function"]
+        assert (function["strict"], function["parameters"]["additionalProperties"]) == (True, False)
+    assert "additionalProperties" not in NAMELESS
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_strict_is_told_of_where_a_model_takes_no_schemas(llm: ChatEmpirioLabs, sandbox: Sandbox, strict: bool) -> None:
+    sandbox.script(Answer('{"name": "Ada", "age": 3}'))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        llm.with_structured_output(Person, method="json_schema", strict=strict).invoke("Ada")
+    assert len(told) <= strict
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [("function_calling", "tool_choice"), ("function_calling", "tools"), ("json_mode", "response_format")],
+)
+def test_structured_output_sets_some_arguments_itself(llm: ChatEmpirioLabs, method: Any, arguments: str) -> None:
+    with pytest.raises(SettingsError, match=f"sets {arguments} itself"):
+        llm.with_structured_output(Person, method=method, **{arguments: []})
+
+
+def test_tools_beside_a_json_schema(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
+    sandbox.script(Answer('{"name": "Ada", "age": 3}'))
+    asked = llm.with_structured_output(Person, method="json_schema", tools=[get_weather])
+    assert asked.invoke("Ada") == Person(name="Ada", age=3)
+    assert sandbox.requests[-1].body["tools"][0]["function"]["name"] == "get_weather"
+
+
+CUT_JSON = ['{"name": "Ada Lovel', '{"name": "Ada", "age": 3', '```json\n{"name": "Ada", "age": 3\n```', ""]
+
+
+@pytest.mark.parametrize("text", CUT_JSON)
+@pytest.mark.parametrize("method", ["json_mode", "json_schema"])
+@pytest.mark.parametrize("schema", [Person, {**NAMELESS, "title": "Named"}])
+@pytest.mark.filterwarnings("ignore:The answer is empty")
+def test_json_that_was_cut_off_is_an_error(
+    llm: ChatEmpirioLabs, sandbox: Sandbox, text: str, method: Any, schema: Any
+) -> None:
+    sandbox.script(*[Answer(text, finish_reason="length")] * 3)
+    asked = llm.with_structured_output(schema, method=method)
+    with pytest.raises(OutputParserException, match=r"no whole JSON \(finish_reason='length'"):
+        asked.invoke("As JSON.")
+    with pytest.raises(OutputParserException, match="no whole JSON"):
+        list(asked.stream("As JSON."))
+    raw = llm.with_structured_output(schema, method=method, include_raw=True).invoke("As JSON.")
+    assert raw["parsed"] is None
+    assert isinstance(raw["parsing_error"], OutputParserException)
+
+
+def test_json_that_is_whole_passes_whatever_ended_it(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
+    sandbox.script(*[Answer('```json\n{"name": "A\nda", "age": 3}\n```', finish_reason="length")] * 2)
+    asked = llm.with_structured_output(Person, method="json_mode")
+    assert asked.invoke("As JSON.") == list(asked.stream("As JSON."))[-1] == Person(name="A\nda", age=3)
+
+
+def test_a_nameless_call_that_was_answered_can_be_sent(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
+    sandbox.script(Answer(None, tool_calls=[{"name": "", "arguments": "{}"}]))
+    message = llm.invoke("x")
+    result = ToolMessage("No such tool.", tool_call_id=message.invalid_tool_calls[0]["id"])
+    llm.invoke([HumanMessage("x"), message, result])
+    assert sandbox.requests[-1].body["messages"][1]["tool_calls"][0]["function"]["name"] == "unknown"
+    llm.invoke([HumanMessage("x"), message, HumanMessage("y")])
+    assert sandbox.requests[-1].body["messages"][1]["content"].startswith("[A call of a tool without a name broke off")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "whole"),
+    [
+        ([{"refusal": "I can"}, {"refusal": "not."}], {"refusal": "I cannot."}),
+        ([{"reasoning_details": [1]}, {"reasoning_details": [2]}], {"reasoning_details": [1, 2]}),
+        (
+            [{"audio": {"id": "a", "data": "x"}}, {"audio": {"id": "a", "data": "y"}}],
+            {"audio": {"id": "a", "data": "xy"}},
+        ),
+    ],
+)
+def test_unknown_keys_of_a_stream_add_up(
+    llm: ChatEmpirioLabs, sandbox: Sandbox, pieces: list[Any], whole: dict[str, Any]
+) -> None:
+    chunks: list[Any] = [{"choices": [{"index": 0, "delta": piece}]} for piece in [*pieces, {"content": "."}]]
+    sandbox.script(Answer(chunks=[*chunks, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]))
+    assert whole.items() <= added(llm.stream("x")).response_metadata.items()
+
+
+def test_a_tokenizer_of_ones_own_counts_messages_too(where: dict[str, Any]) -> None:
+    llm = ChatEmpirioLabs(**where, custom_get_token_ids=lambda text: [0] * 1000)
+    assert llm.get_num_tokens_from_messages([HumanMessage("a")]) >= 1000
 
 
 def test_a_call_that_broke_off_spoils_no_conversation(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
