@@ -182,6 +182,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def plain_name(name: str) -> str:
+    """Return a name with only such characters as a tool or schema may have in its name. (OpenAI, DeepSeek)"""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "response"
+
+
 def unknown_argument(name: str, owner: type[BaseModel]) -> str:
     """Say that there is no such argument, and which one may be meant."""
     known = field_names(owner)

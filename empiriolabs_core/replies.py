@@ -1,6 +1,7 @@
 """Reads wire dictionaries: whole replies and stream chunks.
 
-Everything here is a pure function, or a small object that is fed one chunk after the other, so that
+The arguments of tool calls, which go back as they came, are read and written here.
+Everything is a pure function, or a small object that is fed one chunk after the other, so that
 sync and async callers share it.
 """
 
@@ -14,7 +15,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from empiriolabs_core.errors import IncompleteStreamError, InvalidReplyError, ReportedError, excerpt, readable
+from empiriolabs_core.errors import (
+    IncompleteStreamError,
+    InvalidReplyError,
+    ReportedError,
+    UnsupportedContentError,
+    excerpt,
+    readable,
+)
 
 JSON = dict[str, Any]
 
@@ -277,6 +285,20 @@ def read_arguments(text: str | None) -> JSON | None:
     except json.JSONDecodeError:
         return None
     return {} if value is None else value if isinstance(value, dict) else None
+
+
+def write_arguments(arguments: Any, tool: str) -> str:
+    """Return the arguments of a tool call as the JSON text that is sent.
+
+    Raises:
+        UnsupportedContentError: there is no JSON for them.
+    """
+    try:
+        return json.dumps(arguments, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedContentError(
+            f"The arguments of the call of {tool!r} cannot be sent: {error}. They are: {excerpt(repr(arguments))}."
+        ) from error
 
 
 def warn_if_cut_short(finish_reason: str | None, text: object, tool_calls: object) -> None:

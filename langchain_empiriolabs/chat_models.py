@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from functools import partial
@@ -34,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 from typing_extensions import Self, Unpack
 
 from empiriolabs_core import __version__
+from empiriolabs_core.arguments import plain_name
 from empiriolabs_core.errors import SettingsError, excerpt
 from empiriolabs_core.gateway import DEFAULT_API_BASE, Request
 from empiriolabs_core.settings import DEFAULT_MODEL, RequestFields, Settings
@@ -315,6 +315,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
                     f"Leave {name} out, or use another method."
                 )
         (converted,) = _wire_tools([schema], strict)
+        _check_object(schema, converted["function"].get("parameters") or schema)
         tool = _with_plain_name(converted)
         name = tool["function"]["name"]
         model = self.bind_tools(
@@ -414,12 +415,17 @@ class _KeyParser(JsonOutputKeyToolsParser):
 
 
 def _with_plain_name(tool: dict[str, Any]) -> dict[str, Any]:
-    return {**tool, "function": {**tool["function"], "name": _plain_name(tool["function"]["name"])}}
+    return {**tool, "function": {**tool["function"], "name": plain_name(tool["function"]["name"])}}
 
 
-def _plain_name(name: str) -> str:
-    """Return a name with only such characters as a tool or schema may have in its name. (OpenAI, DeepSeek)"""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "response"
+def _check_object(schema: Any, parameters: Any) -> None:
+    """Raise `SettingsError` if a schema is of a list or a single value: a tool's arguments are an object."""
+    kind = parameters.get("type") if isinstance(parameters, Mapping) else None
+    if kind not in (None, "object", "function"):
+        raise SettingsError(
+            f"{excerpt(schema)} is a schema of type {kind!r}, but a tool's arguments are an object. Wrap it: a class "
+            "with one field."
+        )
 
 
 def _is_pydantic(schema: Any) -> bool:
@@ -454,7 +460,7 @@ def _wire_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
 
 def _json_schema_format(schema: Any, strict: bool | None) -> dict[str, Any]:
     json_schema = convert_to_json_schema(schema, strict=strict)
-    named: dict[str, Any] = {"name": _plain_name(json_schema.get("title", "response")), "schema": json_schema}
+    named: dict[str, Any] = {"name": plain_name(json_schema.get("title", "response")), "schema": json_schema}
     if strict is not None:
         named["strict"] = strict
     return {"type": "json_schema", "json_schema": named}

@@ -43,6 +43,7 @@ from empiriolabs_core.replies import (
     read_usage,
     unknown_keys,
     warn_if_cut_short,
+    write_arguments,
 )
 
 PROVIDER = "empiriolabs"
@@ -133,7 +134,7 @@ def _convert_ai(message: AIMessage, answered: Set[str]) -> JSON:
     content = message.content
     blocks = content if isinstance(content, list) else []
     text = content if isinstance(content, str) else _text([block for block in blocks if _is_sent(block)])
-    calls = [_call(call["id"], call["name"], _dumps(call["args"])) for call in message.tool_calls]
+    calls = [_whole_call(call["id"], call["name"], call["args"]) for call in message.tool_calls]
     for invalid in message.invalid_tool_calls:
         if invalid["id"] in answered:
             # LangChain's own answer to a call without a name speaks of an unknown tool.
@@ -144,7 +145,7 @@ def _convert_ai(message: AIMessage, answered: Set[str]) -> JSON:
             text = f"{text}\n[A call of {name} broke off: {invalid['args']}]".lstrip()
     if not calls:
         uses = [block for block in blocks if isinstance(block, dict) and block.get("type") == "tool_use"]
-        calls = [_call(use["id"], use["name"], _dumps(use["input"])) for use in uses]
+        calls = [_whole_call(use["id"], use["name"], use["input"]) for use in uses]
     wire: JSON = {"role": "assistant", "content": text or None if calls else text}
     reasoning = _reasoning(message, blocks)
     if reasoning is not None:
@@ -175,12 +176,12 @@ def _reasoning(message: AIMessage, blocks: list[Any]) -> str | None:
     return "".join(pieces) if pieces else None
 
 
+def _whole_call(call_id: str | None, name: str, arguments: Any) -> JSON:
+    return _call(call_id, name, write_arguments(arguments, name))
+
+
 def _call(call_id: str | None, name: str | None, arguments: str) -> JSON:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def _dumps(arguments: Any) -> str:
-    return json.dumps(arguments, ensure_ascii=False)
 
 
 def _content(content: str | Sequence[str | Mapping[str, Any]], between: str = "") -> str | list[JSON]:

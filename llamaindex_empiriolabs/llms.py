@@ -21,13 +21,13 @@ from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndE
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
-from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model
 from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict, Field
 from typing_extensions import Unpack
 
+from empiriolabs_core.arguments import plain_name
 from empiriolabs_core.errors import SettingsError, excerpt
 from empiriolabs_core.gateway import Request
 from empiriolabs_core.settings import Settings
@@ -40,7 +40,7 @@ from llamaindex_empiriolabs.messages import (
     tool_choice_to_wire,
     tool_selections,
 )
-from llamaindex_empiriolabs.structured import FUNCTION_MODES, GrowingObject, call_arguments, read_object
+from llamaindex_empiriolabs.structured import FUNCTION_MODES, GrowingObject, call_arguments, object_tool, read_object
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
@@ -208,11 +208,44 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         if user_msg is not None:
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
         specs = [_spec(tool) for tool in tools]
+        _check_names(tools, specs)
         if strict is not None:
             specs = [{**spec, "function": {**spec["function"], "strict": strict}} for spec in specs]
         choice = tool_choice_to_wire(tool_choice, specs, required=tool_required)
         named = {"tools": specs, "tool_choice": choice, **kwargs}
         return {"messages": messages, **{name: value for name, value in named.items() if value not in (None, [])}}
+
+    def stream_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> ChatResponseGen:
+        """Yield the answer as it grows. Without `allow_parallel_tool_calls` it holds its first tool call only."""
+        responses = super().stream_chat_with_tools(
+            tools, user_msg, chat_history, verbose, allow_parallel_tool_calls, tool_required, **kwargs
+        )
+        return responses if allow_parallel_tool_calls else _one_call_each(responses)
+
+    async def astream_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> ChatResponseAsyncGen:
+        """Do what `stream_chat_with_tools` does, asynchronously."""
+        responses = await super().astream_chat_with_tools(
+            tools, user_msg, chat_history, verbose, allow_parallel_tool_calls, tool_required, **kwargs
+        )
+        return responses if allow_parallel_tool_calls else _aone_call_each(responses)
 
     def _validate_chat_with_tools_response(
         self, response: ChatResponse, tools: Sequence[BaseTool], allow_parallel_tool_calls: bool = False, **kwargs: Any
@@ -324,14 +357,39 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
     ) -> dict[str, Any]:
         return {
             **call_arguments(llm_kwargs),
-            "tools": [get_function_tool(output_cls)],
+            "tools": [object_tool(output_cls)],
             "chat_history": self._extend_messages(prompt.format_messages(llm=self, **prompt_args)),
             "tool_required": True,
         }
 
 
+def _one_call_each(responses: ChatResponseGen) -> ChatResponseGen:
+    with closing(responses):
+        for response in responses:
+            yield one_call_only(response)
+
+
+async def _aone_call_each(responses: ChatResponseAsyncGen) -> ChatResponseAsyncGen:
+    async with aclosing(responses):
+        async for response in responses:
+            yield one_call_only(response)
+
+
+def _check_names(tools: Sequence[BaseTool], specs: Sequence[dict[str, Any]]) -> None:
+    """Raise `SettingsError` for a name that goes out as another one: what the model calls would not be found."""
+    for tool, spec in zip(tools, specs, strict=True):
+        name = tool.metadata.name or ""
+        if spec["function"]["name"] != name or plain_name(name) != name:
+            raise SettingsError(
+                f"A tool cannot have the name {name!r}: names have up to 64 letters, digits, _ and -. Name it "
+                f"{plain_name(name)!r}, for instance."
+            )
+
+
 def _spec(tool: BaseTool) -> dict[str, Any]:
     """Return a tool for the wire. Of a class that refers to itself, LlamaIndex leaves out which definition it is."""
+    if not hasattr(tool, "metadata"):
+        raise SettingsError(f"{excerpt(repr(tool))} is no tool. Pass FunctionTool.from_defaults(...) of a function.")
     spec: dict[str, Any] = tool.metadata.to_openai_tool(skip_length_check=True)
     fn_schema = tool.metadata.fn_schema
     if fn_schema is None or "type" in spec["function"]["parameters"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +29,14 @@ from pydantic_core import from_json
 
 from empiriolabs_core.catalog import may_have_searched
 from empiriolabs_core.costs import cost_of_call
-from empiriolabs_core.errors import InvalidReplyError, SettingsError, UnsupportedContentError, excerpt, readable
+from empiriolabs_core.errors import (
+    InvalidReplyError,
+    SettingsError,
+    UnsupportedContentError,
+    excerpt,
+    readable,
+    warn_once,
+)
 from empiriolabs_core.replies import (
     JSON,
     Citation,
@@ -44,6 +50,7 @@ from empiriolabs_core.replies import (
     read_text,
     read_usage,
     warn_if_cut_short,
+    write_arguments,
 )
 
 _ROLES = {
@@ -90,18 +97,23 @@ def to_wire(messages: Iterable[ChatMessage]) -> list[JSON]:
 
 
 def _message_to_wire(message: ChatMessage) -> JSON:
+    if not isinstance(message, ChatMessage):
+        raise UnsupportedContentError(f"A {type(message).__name__} is no message. Pass a ChatMessage.")
     role = _ROLES.get(message.role)
     if role is None:
         raise UnsupportedContentError(f"A message of role {message.role.value!r} cannot be sent.")
-    if role == "assistant":
-        return _assistant_to_wire(message)
-    wire: JSON = {"role": role, "content": _content(message.blocks, "\n" if role == "tool" else "")}
     if role == "tool":
-        named = message.additional_kwargs.get("name") or excerpt(message.content or "", 40)
-        wire["tool_call_id"] = _known_id(message.additional_kwargs.get("tool_call_id"), f"The tool result {named!r}")
-    elif message.additional_kwargs.get("name"):
+        return _result_to_wire(message)
+    wire = _assistant_to_wire(message) if role == "assistant" else {"role": role, "content": _content(message.blocks)}
+    if message.additional_kwargs.get("name"):
         wire["name"] = message.additional_kwargs["name"]
     return wire
+
+
+def _result_to_wire(message: ChatMessage) -> JSON:
+    named = message.additional_kwargs.get("name") or excerpt(message.content or "", 40)
+    call_id = _known_id(message.additional_kwargs.get("tool_call_id"), f"The tool result {named!r}")
+    return {"role": "tool", "content": _content(message.blocks, "\n"), "tool_call_id": call_id}
 
 
 def _assistant_to_wire(message: ChatMessage) -> JSON:
@@ -123,7 +135,7 @@ def _assistant_to_wire(message: ChatMessage) -> JSON:
 
 
 def _call_to_wire(call_id: str | None, name: str, arguments: Any) -> JSON:
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+    text = arguments if isinstance(arguments, str) else write_arguments(arguments or {}, name)
     call_id = _known_id(call_id, f"The call of the tool {name!r}")
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
 
@@ -183,6 +195,8 @@ def _parts(block: Any) -> list[JSON]:
             data = block.resolve_audio(as_base64=True).read().decode()
             return [{"type": "input_audio", "input_audio": {"data": data, "format": block.format or "wav"}}]
         case VideoBlock():
+            if block.detail or block.fps:
+                warn_once("detail and fps of a VideoBlock are not sent: the wire has no form for them.")
             return [{"type": "video_url", "video_url": {"url": _url(block)}}]
         case DocumentBlock():
             return [{"type": "file", "file": {"filename": block.title, "file_data": _url(block)}}]
@@ -453,6 +467,8 @@ def tool_choice_to_wire(choice: str | Mapping[str, Any] | None, tools: Sequence[
         return "required" if required else None
     if isinstance(choice, Mapping):
         return dict(choice)
+    if not isinstance(choice, str):
+        raise SettingsError(f"tool_choice={choice!r} is no tool's name or OpenAI-style dictionary.")
     spellings = {"auto": None, "none": "none", "any": "required", "required": "required"}
     if choice in spellings:
         return spellings[choice]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.callbacks.base import EventContext
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict
 from typing_extensions import Unpack
 
@@ -14,6 +18,9 @@ from empiriolabs_core.vectors import Ranked, RerankFields
 
 if TYPE_CHECKING:
     from llamaindex_empiriolabs.signatures import LlamaIndexRerankArguments
+
+
+dispatcher = get_dispatcher(__name__)
 
 
 class EmpirioLabsRerank(RerankFields, BaseNodePostprocessor):
@@ -37,12 +44,31 @@ class EmpirioLabsRerank(RerankFields, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return _ordered(nodes, self.rerank(_query(query_bundle), _texts(nodes)))
+        with self.callback_manager.event(CBEventType.RERANKING, self._started(nodes, query_bundle)) as event:
+            return _ended(event, _ordered(nodes, self.rerank(_query(query_bundle), _texts(nodes))))
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return _ordered(nodes, await self.arerank(_query(query_bundle), _texts(nodes)))
+        with self.callback_manager.event(CBEventType.RERANKING, self._started(nodes, query_bundle)) as event:
+            return _ended(event, _ordered(nodes, await self.arerank(_query(query_bundle), _texts(nodes))))
+
+    def _started(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> dict[str, Any]:
+        """Tell instrumentation of a rerank; return what callbacks are told of it."""
+        query, top_n = _query(query_bundle), self.top_n or len(nodes)
+        dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=self.model))
+        return {
+            EventPayload.NODES: nodes,
+            EventPayload.MODEL_NAME: self.model,
+            EventPayload.QUERY_STR: query,
+            EventPayload.TOP_K: top_n,
+        }
+
+
+def _ended(event: EventContext, ranked: list[NodeWithScore]) -> list[NodeWithScore]:
+    event.on_end({EventPayload.NODES: ranked})
+    dispatcher.event(ReRankEndEvent(nodes=ranked))
+    return ranked
 
 
 def _query(bundle: QueryBundle | None) -> str:

@@ -11,11 +11,14 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
+from llama_index.core.tools import FunctionTool
 from llama_index.core.types import Model, PydanticProgramMode
 from pydantic import BaseModel, ValidationError
 
-from empiriolabs_core.errors import excerpt
+from empiriolabs_core.arguments import plain_name
+from empiriolabs_core.errors import SettingsError, excerpt
 from llamaindex_empiriolabs.messages import tool_selections
 
 FUNCTION_MODES = (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION)
@@ -27,6 +30,23 @@ _OWN = ("tools", "tool_choice", "tool_required", "allow_parallel_tool_calls")
 def call_arguments(llm_kwargs: dict[str, Any] | None) -> dict[str, Any]:
     """Return what the caller may add to the request: all but the choice of the tool."""
     return {name: value for name, value in (llm_kwargs or {}).items() if name not in _OWN}
+
+
+def object_tool(output_cls: type[BaseModel]) -> FunctionTool:
+    """Return the tool that the model is made to call. A class, such as `Page[int]`, may have any name; a tool may not.
+
+    Raises:
+        SettingsError: the class is no object, but a list or a single value.
+    """
+    tool = get_function_tool(output_cls)
+    kind = output_cls.model_json_schema().get("type", "object")
+    if kind != "object":
+        raise SettingsError(
+            f"{output_cls.__name__} is of type {kind!r}, but a tool's arguments are an object. Wrap it: a class with "
+            "one field."
+        )
+    tool.metadata.name = plain_name(tool.metadata.name or "")
+    return tool
 
 
 def read_object(calls: Sequence[ToolSelection], message: ChatMessage, output_cls: type[Model]) -> Model:
@@ -61,7 +81,8 @@ class GrowingObject:
         self._latest = calls[0].tool_kwargs
         try:
             return self._output_cls.model_validate(self._latest)
-        except ValidationError:
+        except Exception:
+            # Validators of the class expect all of its fields.
             return self._flexible.model_validate(self._latest)
 
     def finish(self) -> BaseModel:

@@ -17,6 +17,10 @@ from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 from llama_index.core import Document as LlamaDocument
 from llama_index.core import VectorStoreIndex
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import NodeWithScore, TextNode
 
@@ -236,6 +240,34 @@ def test_rerank_in_llamaindex(where: dict[str, Any]) -> None:
     assert asyncio.run(rerank.apostprocess_nodes(nodes, query_str="the cat"))[0].text == TEXTS[1]
     with pytest.raises(SettingsError, match="needs a query"):
         rerank.postprocess_nodes(nodes)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_rerank_is_seen_by_callbacks_and_instrumentation(where: dict[str, Any], asynchronous: bool) -> None:
+    seen: list[Any] = []
+
+    class Handler(BaseEventHandler):
+        def handle(self, event: Any, **kwargs: Any) -> None:
+            seen.append(event)
+
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    rerank = LlamaIndexRerank(top_n=2, callback_manager=CallbackManager([debug]), **where)
+    nodes = [NodeWithScore(node=TextNode(text=text)) for text in TEXTS]
+    handler = Handler()
+    get_dispatcher().add_event_handler(handler)
+    try:
+        if asynchronous:
+            found = asyncio.run(rerank.apostprocess_nodes(nodes, query_str="the cat"))
+        else:
+            found = rerank.postprocess_nodes(nodes, query_str="the cat")
+    finally:
+        get_dispatcher().event_handlers.remove(handler)
+    ((start, end),) = debug.get_event_pairs(CBEventType.RERANKING)
+    assert start.payload is not None
+    assert end.payload is not None
+    assert (start.payload[EventPayload.TOP_K], end.payload[EventPayload.NODES]) == (2, found)
+    assert [type(event) for event in seen] == [ReRankStartEvent, ReRankEndEvent]
+    assert seen[0].model_name == "qwen3-rerank"
 
 
 def test_rerank_refuses(where: dict[str, Any], sandbox: Sandbox) -> None:

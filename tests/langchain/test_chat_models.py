@@ -31,7 +31,7 @@ from langchain_core.messages import (
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 from pydantic.v1 import BaseModel as BaseModelV1
 from pydantic.v1.generics import GenericModel as GenericModelV1
 
@@ -731,6 +731,18 @@ def test_strict_is_told_of_where_a_model_takes_no_schemas(llm: ChatEmpirioLabs, 
 def test_structured_output_sets_some_arguments_itself(llm: ChatEmpirioLabs, method: Any, arguments: str) -> None:
     with pytest.raises(SettingsError, match=f"sets {arguments} itself"):
         llm.with_structured_output(Person, method=method, **{arguments: []})
+
+
+@pytest.mark.parametrize("schema", [RootModel[list[str]], {"title": "Names", "type": "array", "items": {}}])
+def test_a_schema_that_is_no_object(llm: ChatEmpirioLabs, schema: Any) -> None:
+    with pytest.raises(SettingsError, match="a schema of type 'array'"):
+        llm.with_structured_output(schema)
+
+
+def test_arguments_that_are_no_json_cannot_go_back() -> None:
+    call = {"name": "f", "args": {"when": object()}, "id": "1"}
+    with pytest.raises(UnsupportedContentError, match="arguments of the call of 'f' cannot be sent"):
+        convert_messages([AIMessage("", tool_calls=[call])])
 
 
 def test_tools_beside_a_json_schema(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:

@@ -8,7 +8,7 @@ import pytest
 from llama_index.core import Document, SummaryIndex
 from llama_index.core.agent.workflow import AgentStream, AgentWorkflow, CodeActAgent, FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.core.chat_engine import CondensePlusContextChatEngine
+from llama_index.core.chat_engine import CondensePlusContextChatEngine, SimpleChatEngine
 from llama_index.core.evaluation import FaithfulnessEvaluator
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.program import FunctionCallingProgram
@@ -79,6 +79,27 @@ def test_chat_engine(llm: EmpirioLabs, index: SummaryIndex, sandbox: Sandbox) ->
     assert len(engine.chat_history) == 4
 
 
+def test_a_chat_engine_that_streams_an_answer_with_reasoning(llm: EmpirioLabs, sandbox: Sandbox) -> None:
+    sandbox.script(*[Answer("It is sunny.", reasoning="Hm.")] * 2)
+    engine = SimpleChatEngine.from_defaults(llm=llm)
+    for _ in range(2):
+        assert "".join(engine.stream_chat("Weather?").response_gen) == "It is sunny."
+    assert [message.content for message in engine.chat_history[1::2]] == ["It is sunny."] * 2
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("parallel", [True, False])
+async def test_parallel_tool_calls_are_the_agents_choice(
+    llm: EmpirioLabs, sandbox: Sandbox, streaming: bool, parallel: bool
+) -> None:
+    sandbox.script(Answer(None, tool_calls=[call("get_weather", city="Paris"), call("get_time", city="Rome")]))
+    agent = FunctionAgent(
+        llm=llm, tools=[get_weather, get_time], allow_parallel_tool_calls=parallel, streaming=streaming
+    )
+    response = await agent.run("Weather and time?")
+    assert [made.tool_name for made in response.tool_calls] == ["get_weather", "get_time"][: 1 + parallel]
+
+
 async def test_function_agent(llm: EmpirioLabs, sandbox: Sandbox) -> None:
     agent = FunctionAgent(llm=llm, tools=[get_weather, get_time])
     handler = agent.run("Weather and time in Paris?")
@@ -147,8 +168,8 @@ async def test_workflow_with_hand_off(llm: EmpirioLabs, sandbox: Sandbox) -> Non
 
 async def test_react_agent(llm: EmpirioLabs, sandbox: Sandbox) -> None:
     sandbox.script(
-        Answer('Thought: I need a tool.\nAction: get_weather\nAction Input: {"city": "Paris"}'),
-        Answer("Thought: I can answer.\nAnswer: It is sunny."),
+        Answer('Thought: I need a tool.\nAction: get_weather\nAction Input: {"city": "Paris"}', reasoning="Hm."),
+        Answer("Thought: I can answer.\nAnswer: It is sunny.", reasoning="Now I know."),
     )
     response = await ReActAgent(llm=llm, tools=[get_weather]).run("Weather?")
     assert str(response) == "It is sunny."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from datetime import date
+from typing import Any, Generic, TypeVar
 
 import pytest
 from llama_index.core.base.llms.types import (
@@ -26,15 +27,18 @@ from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugH
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.prompts import PromptTemplate
+from llama_index.core.tools import FunctionTool
 from llama_index.core.types import PydanticProgramMode
 from openai.types.chat import ChatCompletionMessageFunctionToolCall
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, RootModel, model_validator
 
 from empiriolabs_core.errors import SettingsError, UnsupportedContentError
 from empiriolabs_core.sandbox import Answer, Sandbox
 from llamaindex_empiriolabs import EmpirioLabs
 from llamaindex_empiriolabs.messages import EmpirioLabsChatResponse, InvalidToolArgumentsError, to_wire
 from tests.llamaindex.conformance import QUESTION, TOOLS, LLMConformance, Person
+
+Item = TypeVar("Item")
 
 
 class Tree(BaseModel):
@@ -351,3 +355,81 @@ def test_a_prompt_that_is_no_text_is_refused(llm: EmpirioLabs, sandbox: Sandbox,
     with pytest.raises(SettingsError, match="is no text"):
         llm.complete(prompt)
     assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("name", ["get weather.v2", "n" * 65, "wetter_für"])
+def test_a_tool_whose_name_cannot_be_sent(llm: EmpirioLabs, sandbox: Sandbox, name: str) -> None:
+    tool = FunctionTool.from_defaults(lambda city: city, name=name, description="Tells.")
+    with pytest.raises(SettingsError, match=r"cannot have the name .* letters, digits"):
+        llm.chat_with_tools([tool], "Weather?")
+    assert not sandbox.requests
+
+
+@pytest.mark.parametrize("tool", [len, {"type": "function"}, "get_weather"])
+def test_what_is_no_tool(llm: EmpirioLabs, tool: Any) -> None:
+    with pytest.raises(SettingsError, match="is no tool"):
+        llm.chat_with_tools([tool], "Weather?")
+
+
+@pytest.mark.parametrize("choice", [["get_weather"], 5, True])
+def test_a_tool_choice_that_is_none(llm: EmpirioLabs, choice: Any) -> None:
+    with pytest.raises(SettingsError, match="tool_choice="):
+        llm.chat_with_tools(TOOLS, "Weather?", tool_choice=choice)
+
+
+def test_messages_that_cannot_be_sent() -> None:
+    told: Any = {"role": "user", "content": "Hello"}
+    with pytest.raises(UnsupportedContentError, match="A dict is no message"):
+        to_wire([told])
+    called = ToolCallBlock(tool_call_id="1", tool_name="f", tool_kwargs={"when": date(2026, 1, 1)})
+    with pytest.raises(UnsupportedContentError, match="arguments of the call of 'f' cannot be sent"):
+        to_wire([ChatMessage(role="assistant", blocks=[called])])
+
+
+def test_names_go_out() -> None:
+    for role in ("user", "assistant", "system"):
+        (wire,) = to_wire([ChatMessage(role=role, content="Hello", additional_kwargs={"name": "ada"})])
+        assert wire["name"] == "ada"
+
+
+def test_what_a_video_has_beside_its_address_is_not_dropped_in_silence() -> None:
+    video = VideoBlock(url="https://a.example/v.mp4", fps=2)
+    with pytest.warns(UserWarning, match="fps of a VideoBlock"):
+        to_wire([ChatMessage(role="user", blocks=[video])])
+
+
+class Span(BaseModel):
+    """A span."""
+
+    model_config = ConfigDict(title="A span of two numbers")
+    low: int
+    high: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_order(cls, data: Any) -> Any:
+        assert data["low"] <= data["high"]
+        return data
+
+
+class Boxed(BaseModel, Generic[Item]):
+    """A box."""
+
+    held: Item
+
+
+def test_validators_see_the_whole_object_only(llm: EmpirioLabs, sandbox: Sandbox) -> None:
+    sandbox.script(Answer(None, tool_calls=[{"name": "A_span_of_two_numbers", "arguments": {"low": 1, "high": 20}}]))
+    objects = list(llm.stream_structured_predict(Span, PromptTemplate("1 to 20")))
+    assert objects[-1] == Span(low=1, high=20)
+    sandbox.script(Answer(None, tool_calls=[{"name": "A_span_of_two_numbers", "arguments": {"low": 2, "high": 1}}]))
+    with pytest.raises(ValueError, match="do not make a Span"):
+        list(llm.stream_structured_predict(Span, PromptTemplate("2 to 1")))
+
+
+def test_a_class_of_any_name_and_one_that_is_no_object(llm: EmpirioLabs, sandbox: Sandbox) -> None:
+    assert isinstance(llm.structured_predict(Boxed[int], PromptTemplate("7")), Boxed)
+    assert sandbox.requests[-1].body["tools"][0]["function"]["name"] == "Boxed_int_"
+    with pytest.raises(SettingsError, match="is of type 'array'"):
+        llm.structured_predict(RootModel[list[str]], PromptTemplate("Names"))
+    assert len(sandbox.requests) == 1
