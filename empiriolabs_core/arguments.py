@@ -63,7 +63,12 @@ def sort_arguments(data: Mapping[str, Any], owner: type[BaseModel], per_call: ty
         SettingsError: a name is unknown, or given under two spellings.
     """
     names = field_names(owner)
-    given = _by_field_name(data, names, owner)
+    given = {
+        name: value
+        for name, value in _by_field_name(data, names, owner).items()
+        # None is "not set", also where the default is something else.
+        if value is not None or name not in names or owner.model_fields[name].default is None
+    }
     extra, more = _mapping(given.pop("extra_body", None)), _mapping(given.pop("model_kwargs", None))
     # In LlamaIndex's OpenAILike, extra_body is a key of additional_kwargs.
     extra = {**_mapping(more.pop("extra_body", None)), **extra}

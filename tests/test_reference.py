@@ -47,7 +47,9 @@ def _exported(module: str) -> Iterator[tuple[str, str]]:
     public = getattr(importlib.import_module(module), "__all__", ()) if _file(module).name == "__init__.py" else ()
     for node in _tree(module).body:
         if isinstance(node, ast.ImportFrom):
-            yield from ((str(node.module), alias.name) for alias in node.names if alias.name in public)
+            yield from (
+                (str(node.module), alias.name) for alias in node.names if alias.name in public and alias.name[0] != "_"
+            )
 
 
 def _targets(node: ast.stmt) -> list[str]:

@@ -161,6 +161,14 @@ def test_a_typed_field_in_a_dictionary_counts_where_none_was_given_by_name(owner
     assert body(owner(api_key=KEY), temperature=1, **{name: held})["temperature"] == 1
 
 
+@pytest.mark.parametrize("owner", CLASSES)
+def test_none_is_not_set(owner: type[Settings]) -> None:
+    arguments: dict[str, Any] = dict.fromkeys(owner.model_fields)
+    unset = owner(**{**arguments, "api_key": KEY})
+    assert (unset.model, unset.max_retries, unset.stream_usage) == (DEFAULT_MODEL, 2, True)
+    assert body(unset) == body(Settings(api_key=KEY))
+
+
 def test_a_standard_field_of_a_call_replaces_the_models() -> None:
     settings = Settings(
         api_key=KEY, model="other", response_format={"type": "json_schema", "json_schema": {"name": "A"}}
