@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from empiriolabs_core.sandbox.schema_filler import fill
+from empiriolabs_core.errors import excerpt
+from empiriolabs_core.sandbox.refusals import Refusal, bad, shown
+from empiriolabs_core.sandbox.schema_filler import SchemaError, fill
 
 JSON = dict[str, Any]
 
@@ -18,6 +22,9 @@ SOURCES = (
     "2. [The daily record](https://daily-record.example/archive)\n"
 )
 """The footer of a web search. Inferred: that there is one is documented, its markdown is not."""
+
+_MOST_KEYS, _MOST_OBJECTS, _MOST_OF_TEXT = 100, 200, 100_000
+"""How much of a prompt is searched for a schema, or repeated, so that none keeps the sandbox busy."""
 
 _SENTENCES = {"low": 1, "medium": 2, "high": 4, "max": 8}
 
@@ -47,17 +54,54 @@ class Answer:
     body: Any = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.content, str | None):
-            raise TypeError(f"content={self.content!r} is no text. Pass a str, or None for none.")
+        for name, (kind, wanted) in _ANSWER_FIELDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise TypeError(f"{name}={shown(value)} is no {wanted}.")
+            check_sendable(name, value)
         for call in self.tool_calls:
-            if not {"name", "arguments"} <= call.keys():
-                raise ValueError(f"A tool call needs name and arguments, as a dict or JSON text; {call!r} lacks one.")
+            _check_call(call)
+        for chunk in self.chunks or ():
+            if not isinstance(chunk, dict | str):
+                raise TypeError(f"chunks holds {shown(chunk)}. Pass dictionaries, or texts.")
+
+
+_TEXT = (str | None, "text. Pass a str, or None for none")
+_ANSWER_FIELDS: dict[str, tuple[Any, str]] = {
+    "content": _TEXT,
+    "reasoning": _TEXT,
+    "tool_calls": ((list, tuple), "list. Pass a list of dictionaries with name and arguments"),
+    "finish_reason": _TEXT,
+    "usage": (dict | None, "dict. Pass the keys to replace, such as {'total_tokens': 7}"),
+    "extra": (dict, "dict. Pass further keys of the message"),
+    "chunks": ((list, tuple, type(None)), "list. Pass a list of dictionaries or texts, or None"),
+    "body": (object, ""),
+}
+
+
+def check_sendable(name: str, value: Any) -> None:
+    """Refuse what JSON cannot hold.
+
+    Raises:
+        TypeError: it cannot be sent.
+    """
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"{name}={shown(value)} cannot be sent as JSON: {error}.") from None
+
+
+def _check_call(call: Any) -> None:
+    if not isinstance(call, dict):
+        raise TypeError(f"tool_calls holds {shown(call)}. Pass dictionaries with name and arguments.")
+    if not isinstance(call.get("name"), str) or not isinstance(call.get("arguments"), dict | str):
+        raise ValueError(f"A tool call needs name and arguments, as a dict or JSON text; {shown(call)} lacks one.")
 
 
 def text_of(content: Any) -> str:
     """Return the text of a message's content."""
     if isinstance(content, list):
-        return "".join(part.get("text", "") for part in content if isinstance(part, dict))
+        return "".join(part["text"] for part in content if part["type"] == "text")
     return content or ""
 
 
@@ -82,7 +126,7 @@ def _text(messages: list[JSON], asked: str) -> str:
             if message["role"] != "tool":
                 break
             results.insert(0, text_of(message["content"]))
-        return f"The tools say: {' | '.join(results)}"
+        return f"The tools say: {' | '.join(results)[:_MOST_OF_TEXT]}"
     return f"You said: {asked[-300:].strip()} That is all there is to say."
 
 
@@ -110,7 +154,32 @@ def _tool_calls(body: JSON, asked: str) -> list[JSON]:
         done = _called_since_asked(body["messages"])
         tools = [tool for tool in tools if tool["name"] not in done] or tools
         tools = [tool for tool in tools if _mentions(asked, tool)][:1] or tools[:1]
-    return [{"name": tool["name"], "arguments": fill(tool.get("parameters") or {}, asked)} for tool in tools]
+    return [{"name": tool["name"], "arguments": _arguments(tool, asked)} for tool in tools]
+
+
+def _arguments(tool: JSON, asked: str) -> str:
+    schema = {"type": "object", **(tool.get("parameters") or {})}
+    text = _filled(schema, asked, "tools", f"The parameters of {tool['name']!r}")
+    if not text.startswith("{"):
+        raise bad("tools", f"The parameters of {tool['name']!r} allow {excerpt(text)}; they must describe an object.")
+    return text
+
+
+def _filled(schema: JSON, asked: str, param: str, where: str) -> str:
+    """Return the JSON text of a value that fits a schema. Whatever is wrong with the schema is the request's fault.
+
+    Raises:
+        Refusal: nothing fits it.
+    """
+    try:
+        return _compact(fill(schema, asked))
+    except Exception as error:
+        told = str(error) if isinstance(error, SchemaError) else f"{type(error).__name__}: {excerpt(str(error))}"
+        raise bad(param, f"{where} cannot be filled: {told}") from error
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _called_since_asked(messages: list[JSON]) -> set[str]:
@@ -129,24 +198,33 @@ def _mentions(asked: str, tool: JSON) -> bool:
 def _json_text(body: JSON, asked: str) -> str | None:
     response_format = body.get("response_format") or {}
     if response_format.get("type") == "json_schema":
-        return json.dumps(fill(response_format["json_schema"].get("schema") or {}, asked), ensure_ascii=False)
+        schema = response_format["json_schema"].get("schema") or {}
+        return _filled(schema, asked, "response_format", "response_format.json_schema.schema")
     if response_format.get("type") != "json_object":
         return None
-    schema = _schema_in([text_of(message["content"]) for message in body["messages"]])
-    if schema is None:
-        keys = re.findall(r"""["'`]([A-Za-z_]\w*)["'`]""", asked) or ["answer"]
-        schema = {"properties": {key: {"type": "string"} for key in keys}}
-    return json.dumps(fill(schema, asked), ensure_ascii=False)
+    schema = _schema_in([text_of(message.get("content")) for message in body["messages"]])
+    # What stands in a prompt may look like a schema and be none. Then its words say what the keys are.
+    with contextlib.suppress(Refusal):
+        if schema is not None:
+            return _filled(schema, asked, "messages", "The schema")
+    keys = re.findall(r"""["'`]([A-Za-z_]\w*)["'`]""", asked)[:_MOST_KEYS] or ["answer"]
+    return _compact(fill({"properties": {key: {"type": "string"} for key in keys}}, asked))
 
 
 def _schema_in(texts: list[str]) -> JSON | None:
-    """Return the first JSON schema that stands in a text."""
-    for text in texts:
-        for match in re.finditer(r"\{", text):
+    """Return the first JSON schema that stands in a text, among its first objects."""
+    for text in (text[:_MOST_OF_TEXT] for text in texts if '"properties"' in text):
+        for match in itertools.islice(re.finditer(r"\{", text), _MOST_OBJECTS):
             try:
-                found, _ = json.JSONDecoder().raw_decode(text[match.start() :])
-            except json.JSONDecodeError:
+                found, _ = json.JSONDecoder().raw_decode(text, match.start())
+            except (ValueError, RecursionError):
                 continue
-            if "properties" in found:
+            if _is_schema(found):
                 return dict(found)
     return None
+
+
+def _is_schema(found: JSON) -> bool:
+    """Tell a schema from data that have properties too, such as GeoJSON."""
+    properties = found.get("properties")
+    return isinstance(properties, dict) and all(isinstance(value, dict) for value in properties.values())

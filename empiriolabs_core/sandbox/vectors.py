@@ -10,7 +10,8 @@ import struct
 from typing import Any
 
 from empiriolabs_core.sandbox.answers import JSON
-from empiriolabs_core.sandbox.rules import Refusal
+from empiriolabs_core.sandbox.refusals import bad, shown
+from empiriolabs_core.sandbox.rules import check_boolean, check_whole_number
 from empiriolabs_core.sandbox.wire import count
 
 EMBEDDING_MODEL = "text-embedding-v4"
@@ -19,10 +20,9 @@ DIMENSIONS = (2048, 1536, 1024, 768, 512, 256, 128, 64)
 MOST_INPUTS = 10
 MOST_DOCUMENTS = 500
 MOST_INPUT_TOKENS = 8192
-
-
-def _bad(param: str, message: str) -> Refusal:
-    return Refusal(400, "invalid_parameter_error", message, param)
+MOST_RANKED_TOKENS = 4000
+"""The most tokens of a query, and of a document."""
+ENCODINGS = ("float", "base64")
 
 
 def embeddings(body: JSON) -> JSON:
@@ -31,18 +31,14 @@ def embeddings(body: JSON) -> JSON:
     Raises:
         Refusal: the request is over a documented limit.
     """
-    given = body.get("input")
-    inputs = [given] if isinstance(given, str) else given
-    if not isinstance(inputs, list) or not inputs or not all(isinstance(text, str) and text for text in inputs):
-        raise _bad("input", f"input={given!r} must be a text or a list of texts, none of them empty.")
-    if len(inputs) > MOST_INPUTS:
-        raise _bad("input", f"input has {len(inputs)} entries; at most {MOST_INPUTS} are taken.")
-    for number, text in enumerate(inputs):
-        if count(text) > MOST_INPUT_TOKENS:
-            raise _bad("input", f"input[{number}] has {count(text)} tokens; at most {MOST_INPUT_TOKENS} are taken.")
-    dimensions = body.get("dimensions", 1024)
-    if dimensions not in DIMENSIONS:
-        raise _bad("dimensions", f"dimensions={dimensions!r} must be one of {DIMENSIONS}.")
+    inputs = _inputs(body.get("input"))
+    dimensions = 1024 if body.get("dimensions") is None else body["dimensions"]
+    # 1024.0 equals 1024 and is none of them all the same.
+    if not isinstance(dimensions, int) or dimensions not in DIMENSIONS:
+        raise bad("dimensions", f"dimensions={shown(dimensions)} must be one of {DIMENSIONS}.")
+    if body.get("encoding_format") not in (None, *ENCODINGS):
+        told = f"encoding_format={shown(body['encoding_format'])} must be one of {', '.join(ENCODINGS)}."
+        raise bad("encoding_format", told)
     tokens = sum(map(count, inputs))
     data = [
         {"object": "embedding", "index": n, "embedding": _encode(vector(text, dimensions), body)}
@@ -50,6 +46,22 @@ def embeddings(body: JSON) -> JSON:
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "data": data, "model": body["model"], "usage": usage}
+
+
+def _inputs(given: Any) -> list[str]:
+    inputs = [given] if isinstance(given, str) else given
+    if not isinstance(inputs, list) or not inputs or not all(isinstance(text, str) and text for text in inputs):
+        raise bad("input", f"input={shown(given)} must be a text or a list of texts, none of them empty.")
+    if len(inputs) > MOST_INPUTS:
+        raise bad("input", f"input has {len(inputs)} entries; at most {MOST_INPUTS} are taken.")
+    for number, text in enumerate(inputs):
+        _check_length("input", f"input[{number}]", text, MOST_INPUT_TOKENS)
+    return inputs
+
+
+def _check_length(param: str, where: str, text: str, most: int) -> None:
+    if count(text) > most:
+        raise bad(param, f"{where} has {count(text)} tokens; at most {most} are taken.")
 
 
 def _encode(values: list[float], body: JSON) -> Any:
@@ -79,11 +91,8 @@ def rerank(body: JSON) -> JSON:
     Raises:
         Refusal: the request is over a documented limit.
     """
-    query, documents = body.get("query"), body.get("documents")
-    if not isinstance(query, str) or not query:
-        raise _bad("query", f"query={query!r} must be a text that is not empty.")
-    if not isinstance(documents, list) or not 1 <= len(documents) <= MOST_DOCUMENTS:
-        raise _bad("documents", f"documents must be a list of 1 to {MOST_DOCUMENTS} texts.")
+    _check_rerank(body)
+    query, documents = body["query"], body["documents"]
     asked = set(_words(query))
     scores = [len(asked & set(_words(text))) / (len(asked) or 1) for text in documents]
     order = sorted(range(len(documents)), key=lambda n: -scores[n])[: body.get("top_n") or len(documents)]
@@ -92,3 +101,20 @@ def rerank(body: JSON) -> JSON:
         results = [{**result, "document": {"text": documents[result["index"]]}} for result in results]
     tokens = count(query) + sum(map(count, documents))
     return {"output": {"results": results}, "usage": {"total_tokens": tokens}, "request_id": "sandbox"}
+
+
+def _check_rerank(body: JSON) -> None:
+    query, documents = body.get("query"), body.get("documents")
+    if not isinstance(query, str) or not query:
+        raise bad("query", f"query={shown(query)} must be a text that is not empty.")
+    if not isinstance(documents, list) or not 1 <= len(documents) <= MOST_DOCUMENTS:
+        raise bad("documents", f"documents must be a list of 1 to {MOST_DOCUMENTS} texts.")
+    _check_length("query", "query", query, MOST_RANKED_TOKENS)
+    for number, text in enumerate(documents):
+        if not isinstance(text, str):
+            raise bad("documents", f"documents[{number}]={shown(text)} must be text.")
+        _check_length("documents", f"documents[{number}]", text, MOST_RANKED_TOKENS)
+    check_whole_number(body, "top_n", 1, MOST_DOCUMENTS)
+    check_boolean(body, "return_documents")
+    if not isinstance(body.get("instruct"), str | None):
+        raise bad("instruct", f"instruct={shown(body['instruct'])} must be text.")

@@ -327,6 +327,10 @@ def test_the_local_model() -> None:
         assert chat(sandbox, temperature=9)[0] == 400
         _, _, text = chat(sandbox, max_tokens=30, stream=True, stream_options={"include_usage": True})
         assert '"usage"' in text
+        broken = [{"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"$ref": "#/x"}}}}}]
+        status, _, text = chat(sandbox, tools=broken)
+        assert (status, json.loads(text)["error"]["code"]) == (502, "upstream_error")
+        assert '"upstream_error"' in chat(sandbox, tools=broken, stream=True)[2]
     assert len(sandbox.ledger) == 2
 
 

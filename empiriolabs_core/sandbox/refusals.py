@@ -1,0 +1,33 @@
+"""How the gateway says no."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from empiriolabs_core.errors import excerpt
+
+
+class Refusal(Exception):
+    """The request is refused: a status, and the documented error envelope."""
+
+    def __init__(
+        self, status: int, code: str, message: str, param: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param, self.headers = status, code, param, dict(headers or {})
+
+    def envelope(self) -> dict[str, Any]:
+        """Return the body. Its further keys are inferred from OpenAI's."""
+        kind = "invalid_request_error" if self.status < 500 else "api_error"
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+
+def bad(param: str, message: str) -> Refusal:
+    """Return the refusal of a request for what one of its fields holds."""
+    return Refusal(400, "invalid_parameter_error", message, param)
+
+
+def shown(value: Any) -> str:
+    """Return a value as a sentence shows it: as Python writes it, and not at length."""
+    return excerpt(repr(value))
