@@ -18,7 +18,7 @@ def main() -> None:
     chosen = parser.parse_args()
     try:
         sandbox = Sandbox(port=chosen.port, local_model=chosen.local_model, strict=not chosen.lenient).start()
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, ValueError) as error:
         sys.exit(f"The sandbox cannot start: {error}")
     print(f"export EMPIRIOLABS_API_BASE={sandbox.base_url}\nexport EMPIRIOLABS_API_KEY={sandbox.api_key}", flush=True)
     print("Serving. Ctrl-C stops it.", file=sys.stderr)

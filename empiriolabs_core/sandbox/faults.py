@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import math
 import socket
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+
+from empiriolabs_core.sandbox.answers import check_sendable
+from empiriolabs_core.sandbox.refusals import shown
 
 JSON_TYPE, STREAM_TYPE = "application/json", "text/event-stream"
 """Content types of whole replies and of streams."""
@@ -75,11 +79,41 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"There is no fault {self.kind!r}. There are: {', '.join(KINDS)}.")
+        for name, (wanted, holds) in _FAULT_FIELDS.items():
+            if not holds(getattr(self, name)):
+                raise ValueError(f"{name}={shown(getattr(self, name))} must be {wanted}.")
+        if self.value is not ...:
+            check_sendable("value", self.value)
+        if self.kind == "redirect" and not self.url:
+            raise ValueError("A redirect needs a url to lead to. Pass url=.")
 
     @property
     def error(self) -> dict[str, Any]:
         """The error envelope that the fault sends."""
         return {"error": {"message": self.message, "type": "api_error", "param": None, "code": self.code}}
+
+
+def _is_number(value: Any, kind: Any = int) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_FAULT_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "after": ("a whole number, 0 or more", _is_number),
+    "status": ("an HTTP status from 200 to 599", lambda value: _is_number(value) and 200 <= value <= 599),
+    "code": ("text", _is_text),
+    "message": ("text", _is_text),
+    "headers": (
+        "a dict of texts",
+        lambda value: isinstance(value, Mapping) and all(map(_is_text, (*value, *value.values()))),
+    ),
+    "seconds": ("a number of seconds, 0 or more", lambda value: _is_number(value, int | float)),
+    "size": ("a whole number, 0 or more", _is_number),
+    "url": ("text", _is_text),
+}
 
 
 class DropConnection(Exception):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -413,3 +415,28 @@ def test_the_scheme_of_the_authorization(sandbox: Sandbox, header: str, status: 
 def test_wrong_answers_are_told_at_once(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises((TypeError, ValueError), match=told):
         Answer(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        *[({"status": value}, f"status={value!r} must be an HTTP status") for value in ("x", 99, 600, True)],
+        *[({"seconds": value}, f"seconds={value!r} must be a number") for value in ("x", -1, float("inf"))],
+        *[({"after": value}, f"after={value!r} must be a whole number") for value in ("x", 1.5, -1)],
+        ({"size": "x"}, "size='x' must be a whole number"),
+        ({"headers": {"retry-after": 1}}, "headers=.* must be a dict of texts"),
+        ({"message": 5}, "message=5 must be text"),
+        ({"kind": "redirect"}, "A redirect needs a url"),
+        ({"kind": "choices", "value": {1}}, "cannot be sent as JSON"),
+    ],
+)
+def test_wrong_faults_are_told_at_once(arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=told):
+        Fault(**{"kind": "status", **arguments})
+
+
+@pytest.mark.parametrize("port", [99999, -1])
+def test_a_port_that_is_none(port: int) -> None:
+    command = [sys.executable, "-m", "empiriolabs_core.sandbox", "--port", str(port)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.startswith(f"The sandbox cannot start: port={port} is no port.")
