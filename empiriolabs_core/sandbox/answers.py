@@ -42,6 +42,9 @@ class Answer:
         extra: further keys of the message, such as `annotations`.
         chunks: chunk dictionaries, or texts, to stream just as they are.
         body: the reply of a request that is not streamed, just as it is.
+
+    Raises:
+        TypeError, ValueError: an argument is of another type, or cannot be sent as JSON.
     """
 
     content: str | None = ""

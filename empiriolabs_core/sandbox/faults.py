@@ -63,6 +63,9 @@ class Fault:
         size: bytes, or pieces.
         url: where a redirect leads.
         value: what stands as `choices`.
+
+    Raises:
+        TypeError, ValueError: there is no such kind, or an argument is of another type or out of range.
     """
 
     kind: str

@@ -77,6 +77,9 @@ class Sandbox:
         requests: what came, in order.
         ledger: what was served to its end, in order.
         most_at_once: the most POST requests whose answers were being made at the same time.
+
+    Raises:
+        ValueError: the port is none.
     """
 
     api_key = API_KEY
@@ -217,40 +220,34 @@ class Sandbox:
         self.requests.append(Received(request.method, request.url.path, dict(request.headers), body))
 
     def _route(self, path: str, answer: Callable[..., Any]) -> Route:
-        """Return a route: the fault of the moment, the checks that all share, then the answer."""
-
         async def endpoint(request: Request) -> Response:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
             try:
-                return await served(request)
+                return await self._serve(request, path, answer)
             finally:
                 self._at_once -= 1
 
-        async def served(request: Request) -> Response:
-            body, unreadable = _read(await request.body())
-            self._note(request, body)
-            fault = self._faults.popleft() if self._faults else None
-            instead = await before_answer(fault, request) if fault else None
-            if instead is not None:
-                return instead
-            try:
-                self._admit(request)
-                if unreadable is not None:
-                    raise unreadable
-                rules.check_model(body, self._models, path)
-                response: Response = await answer(request, body, fault)
-            except Refusal as refusal:
-                return _refuse(refusal)
-            except RecursionError:
-                return _refuse(rules.too_deep())
-            # A defect of the sandbox, which the client can only report if it is told.
-            except Exception as error:
-                return _refuse(Refusal(500, "internal_error", f"{type(error).__name__}: {error}"))
-            response.headers["x-request-id"] = f"req-{uuid.uuid4().hex[:12]}"
-            return response
-
         return Route(path, endpoint, methods=["POST"])
+
+    async def _serve(self, request: Request, path: str, answer: Callable[..., Any]) -> Response:
+        """Return the fault of the moment, or make the checks that all routes share, and answer."""
+        body, unreadable = _read(await request.body())
+        self._note(request, body)
+        fault = self._faults.popleft() if self._faults else None
+        instead = await before_answer(fault, request) if fault else None
+        if instead is not None:
+            return instead
+        try:
+            self._admit(request)
+            if unreadable is not None:
+                raise unreadable
+            rules.check_model(body, self._models, path)
+            response: Response = await answer(request, body, fault)
+        except Exception as error:
+            return _refuse(_refusal(error))
+        response.headers["x-request-id"] = f"req-{uuid.uuid4().hex[:12]}"
+        return response
 
     def _admit(self, request: Request) -> None:
         rules.check_key(request.headers, API_KEY)
@@ -388,6 +385,15 @@ async def _pieces(raw: bytes, bill: Callable[[], None]) -> AsyncIterator[bytes]:
         if end == len(raw):
             bill()
         yield raw[start:end]
+
+
+def _refusal(error: Exception) -> Refusal:
+    """Return what a request is told of an exception. One that was not foreseen is a defect of the sandbox."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, RecursionError):
+        return rules.too_deep()
+    return Refusal(500, "internal_error", f"{type(error).__name__}: {error}")
 
 
 def _refuse(refusal: Refusal) -> Response:
