@@ -7,9 +7,11 @@ import functools
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from pydantic import AliasChoices, BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from empiriolabs_core.errors import SettingsError, excerpt
 from empiriolabs_core.replies import JSON
@@ -66,8 +68,7 @@ def sort_arguments(data: Mapping[str, Any], owner: type[BaseModel], per_call: ty
     given = {
         name: value
         for name, value in _by_field_name(data, names, owner).items()
-        # None is "not set", also where the default is something else.
-        if value is not None or name not in names or owner.model_fields[name].default is None
+        if value is not None or name not in names or _takes_none(owner.model_fields[name])
     }
     extra, more = _mapping(given.pop("extra_body", None)), _mapping(given.pop("model_kwargs", None))
     # In LlamaIndex's OpenAILike, extra_body is a key of additional_kwargs.
@@ -80,6 +81,11 @@ def sort_arguments(data: Mapping[str, Any], owner: type[BaseModel], per_call: ty
     if unknown:
         given["extra_body"] = unknown
     return given
+
+
+def _takes_none(field: FieldInfo) -> bool:
+    """Tell whether `None` is a value of a field. Of others it means "not set"."""
+    return field.default is None or NoneType in get_args(field.annotation)
 
 
 def _mapping(source: object) -> dict[str, Any]:
@@ -135,6 +141,8 @@ def request_options(call: Mapping[str, Any]) -> JSON:
     options: JSON = {}
     for name, value in call.items():
         if name in ("timeout", "request_timeout") and value is not None:
+            if "timeout" in options:
+                raise SettingsError(f"'timeout' was given twice, once as {name!r}. Give it once.")
             options["timeout"] = check_timeout(value)
         elif name == "max_retries" and value is not None:
             options["max_retries"] = check_retries(value)
@@ -167,13 +175,19 @@ def check_retries(value: Any) -> int:
 
 
 def check_headers(headers: Any, what: str) -> dict[str, str]:
-    """Return HTTP headers that can be sent. Their values may be secret, so no error shows one."""
+    """Return HTTP headers that can be sent. They may be secret, so no error shows more than the start of a name."""
+    from openai import Omit
+
     if not isinstance(headers, Mapping):
         raise SettingsError(f"{what} takes a dict of header names and values, not {type(headers).__name__}.")
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise SettingsError(f"{what}: {name!r} is no name of an HTTP header.")
-        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            start = re.match(_HEADER_NAME.pattern, str(name))
+            shown = f", which begins with {start[0]!r}," if start else ""
+            raise SettingsError(f"{what}: a name{shown} holds a character that no name of an HTTP header has.")
+        if isinstance(value, Omit) and what == "extra_headers":
+            continue
+        if not isinstance(value, str) or not value.isascii() or not value.replace("\t", "").isprintable():
             raise SettingsError(f"{what}: the value of {name!r} must be a string of printable ASCII characters.")
     return dict(headers)
 

@@ -327,7 +327,7 @@ def _rates(pricing: Any, known: Rates | None) -> Rates | None:
     tier = pricing[0] if isinstance(pricing, list) and pricing else pricing
     if not isinstance(tier, Mapping) or tier.get("prompt") is None or tier.get("completion") is None:
         return None
-    listed = {name: Decimal(str(price)) for name, price in tier.items() if name in _PRICES and price is not None}
+    listed = {name: Decimal(str(price)) for name, price in tier.items() if name in _PRICES and price not in (None, "")}
     found = {_PRICES[name]: price if name == "web_search" else price * 1_000_000 for name, price in listed.items()}
     return replace(known or Rates(Decimal(0), Decimal(0)), **found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_serializer,
     field_validator,
 )
@@ -156,12 +158,12 @@ class ConnectionFields(BaseModel):
 
     @field_validator("http_client", "http_async_client")
     @classmethod
-    def _an_http_client(cls, value: Any) -> Any:
-        if value is not None and not callable(getattr(value, "send", None)):
-            raise ValueError(
-                f"A {type(value).__name__} is no HTTP client. Pass openai.DefaultHttpxClient(...) as http_client, or "
-                "openai.DefaultAsyncHttpxClient(...) as http_async_client."
-            )
+    def _an_http_client(cls, value: Any, field: ValidationInfo) -> Any:
+        send = getattr(value, "send", None)
+        asynchronous = field.field_name == "http_async_client"
+        if value is not None and not (callable(send) and inspect.iscoroutinefunction(send) == asynchronous):
+            wanted = "DefaultAsyncHttpxClient" if asynchronous else "DefaultHttpxClient"
+            raise ValueError(f"{field.field_name}: a {type(value).__name__} is none. Pass openai.{wanted}(...).")
         return value
 
     def __getstate__(self) -> dict[Any, Any]:

@@ -327,7 +327,8 @@ def _refuse_what_is_no_json(request: Request | None) -> None:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise SettingsError(f"{name} cannot be sent: {error}. It is: {excerpt(repr(value))}.") from None
+            # Its value may hold a secret.
+            raise SettingsError(f"{name} cannot be sent as JSON: {error}.") from None
 
 
 def _has_surrogates(value: Any) -> bool:

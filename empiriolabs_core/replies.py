@@ -1,8 +1,8 @@
 """Reads wire dictionaries: whole replies and stream chunks.
 
 The arguments of tool calls, which go back as they came, are read and written here.
-Everything is a pure function, or a small object that is fed one chunk after the other, so that
-sync and async callers share it.
+Everything is a function without input or output of its own, or a small object that is fed one chunk after the other,
+so that sync and async callers share it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from empiriolabs_core.errors import (
     UnsupportedContentError,
     excerpt,
     readable,
+    warn_once,
 )
 
 JSON = dict[str, Any]
@@ -80,7 +81,7 @@ def read_reasoning(message: Mapping[str, Any]) -> str | None:
 
 
 def read_text(message: Mapping[str, Any]) -> str:
-    """Return the visible text of a message or delta. Some servers send it as a list of text parts.
+    """Return the visible text of a message or delta. Some servers send it as a list of parts.
 
     Raises:
         InvalidReplyError: the content is neither text nor such a list.
@@ -88,12 +89,19 @@ def read_text(message: Mapping[str, Any]) -> str:
     content = message.get("content") or ""
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, list) else [content]
-    found = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
-    texts = [text for text in found if isinstance(text, str)]
-    if len(texts) < len(parts):
-        raise InvalidReplyError(f"The gateway answered with content that is no text: {excerpt(content)}.")
-    return "".join(texts)
+    return "".join(_text_of(part) for part in (content if isinstance(content, list) else [content]))
+
+
+def _text_of(part: Any) -> str:
+    found = part
+    if isinstance(part, Mapping):
+        if part.get("type") in ("thinking", "reasoning"):
+            warn_once(f"A part of type {part['type']!r} of an answer's content is left out. Its text stays.")
+            return ""
+        found = part["text"] or "" if "text" in part else part.get("refusal")
+    if not isinstance(found, str):
+        raise InvalidReplyError(f"The gateway answered with content that is no text: {excerpt(part)}.")
+    return found
 
 
 def check_object(reply: object) -> JSON:
@@ -405,8 +413,8 @@ class Delta(NamedTuple):
 
 
 _MESSAGE_KEYS = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
-_LABELS = frozenset({"id", "type"})
-"""Keys within unknown ones whose texts are no pieces."""
+_PIECES = frozenset({"refusal", "reasoning_details", "data", "transcript"})
+"""Names of what comes in pieces: the first and those within `audio` are OpenAI's, the second is OpenRouter's."""
 
 
 class StreamedReply:
@@ -445,7 +453,7 @@ class StreamedReply:
             self.last, self._finished = chunk, True
         if not _MESSAGE_KEYS.issuperset(delta):
             note_sources(self.sources, delta)
-            self.unknown = _added_up(self.unknown, unknown_keys(delta))
+            _add_up(self.unknown, unknown_keys(delta))
         text, reasoning, calls = read_text(delta), read_reasoning(delta) or "", delta.get("tool_calls")
         pieces = list(self.tool_calls.add(calls)) if calls else []
         logprobs = choice.get("logprobs")
@@ -465,19 +473,19 @@ class StreamedReply:
         warn_if_cut_short(self.last["choices"][0].get("finish_reason"), self.texts, self.tool_calls.calls)
 
 
-def _added_up(whole: JSON, piece: JSON) -> JSON:
-    """Return unknown keys with those of one more delta: texts and lists are pieces, of other values the last stays."""
-    joined = dict(whole)
+def _add_up(whole: JSON, piece: JSON) -> None:
+    """Add the unknown keys of one more delta: what comes in pieces is joined, of the rest the last stays."""
     for name, value in piece.items():
         before = whole.get(name)
-        if isinstance(before, dict) and isinstance(value, dict):
-            value = _added_up(before, value)
-        elif isinstance(before, list) and isinstance(value, list):
-            value = [*before, *value]
-        elif isinstance(before, str) and isinstance(value, str) and name not in _LABELS:
-            value = before + value
-        joined[name] = value
-    return joined
+        if isinstance(value, dict):
+            whole[name] = before if isinstance(before, dict) else {}
+            _add_up(whole[name], value)
+        elif isinstance(value, list):
+            whole[name] = before if name in _PIECES and isinstance(before, list) else []
+            whole[name].extend(value)
+        else:
+            joined = name in _PIECES and isinstance(before, str) and isinstance(value, str)
+            whole[name] = before + value if joined else value
 
 
 def unknown_keys(message: Mapping[str, Any]) -> JSON:

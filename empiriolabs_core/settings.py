@@ -345,7 +345,10 @@ def _schema_into_messages(messages: Sequence[JSON], further: JSON, model: str) -
     if given.get("strict"):
         warn_once(f"strict is not sent: {model} takes no JSON schemas. The schema goes into a system message.")
     further["response_format"] = {"type": "json_object"}
-    text = json.dumps(given["schema"], ensure_ascii=False)
+    try:
+        text = json.dumps(given["schema"], ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"response_format cannot be sent as JSON: {error}.") from None
     said = {"role": "system", "content": f"Answer with one JSON object that conforms to this JSON schema: {text}"}
     leading = next((n for n, message in enumerate(messages) if message["role"] != "system"), len(messages))
     return [*messages[:leading], said, *messages[leading:]]

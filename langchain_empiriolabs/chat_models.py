@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from functools import partial
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -20,7 +18,7 @@ from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.base import OutputParserLike
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableMap
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import (
     convert_to_json_schema,
@@ -255,8 +253,8 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
             tool_choice: `"auto"` or `None`; `"any"`, `"required"` or `True` for at least one call; `"none"` or
                 `False` for none; a tool's name, or an OpenAI-style dictionary. A forced choice is sent with
                 thinking off to models that think, since they refuse it otherwise.
-            strict: whether arguments must match the schema. Sent with each tool if set, and the schemas made to
-                suit it.
+            strict: whether arguments must match the schema. Sent with each tool that does not say it itself, and the
+                schema is made to suit it.
             parallel_tool_calls: sent if set. Not documented for the gateway.
             **kwargs: further arguments of each call.
 
@@ -314,8 +312,9 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
                     f"with_structured_output sets {name} itself, to the schema alone, with method='function_calling'. "
                     f"Leave {name} out, or use another method."
                 )
+        (converted,) = _wire_tools([schema])
+        _check_object(schema, converted["function"].get("parameters"))
         (converted,) = _wire_tools([schema], strict)
-        _check_object(schema, converted["function"].get("parameters") or schema)
         tool = _with_plain_name(converted)
         name = tool["function"]["name"]
         model = self.bind_tools(
@@ -361,10 +360,11 @@ def _no_json_was_cut_off(result: list[Generation]) -> None:
         OutputParserException: so that retries and fallbacks know of it.
     """
     message = _grown(result)
-    if message is None:
+    if message is None or message.tool_calls:
         return
     try:
-        parse_json_markdown(result[0].text, parser=partial(json.loads, strict=False))
+        # What comes after the JSON, such as a farewell, is no matter.
+        parse_json_markdown(result[0].text, parser=json.JSONDecoder(strict=False).raw_decode)
     except json.JSONDecodeError as error:
         raise OutputParserException(
             f"The answer is no whole JSON (finish_reason={message.response_metadata.get('finish_reason')!r}): "
@@ -419,12 +419,11 @@ def _with_plain_name(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_object(schema: Any, parameters: Any) -> None:
-    """Raise `SettingsError` if a schema is of a list or a single value: a tool's arguments are an object."""
-    kind = parameters.get("type") if isinstance(parameters, Mapping) else None
-    if kind not in (None, "object", "function"):
+    """Raise `SettingsError` if a schema is not one of an object with properties: a tool's arguments are."""
+    if parameters is None or parameters.get("type", "object") != "object":
         raise SettingsError(
-            f"{excerpt(schema)} is a schema of type {kind!r}, but a tool's arguments are an object. Wrap it: a class "
-            "with one field."
+            f"{excerpt(schema)} is no schema of an object with properties, but a tool's arguments are one. Wrap it: a "
+            "class with one field."
         )
 
 
@@ -433,13 +432,17 @@ def _is_pydantic(schema: Any) -> bool:
 
 
 def _wire_tools(tools: Sequence[Any], strict: bool | None = None) -> list[dict[str, Any]]:
-    """Convert tools. LangChain leaves OpenAI-style dictionaries as they are, without `strict`."""
-    return [
-        {**tool, "function": convert_to_openai_function(tool["function"], strict=strict)}
-        if strict is not None and isinstance(tool, dict) and "function" in tool
-        else convert_to_openai_tool(tool, strict=strict)
-        for tool in tools
-    ]
+    return [_wire_tool(tool, strict) for tool in tools]
+
+
+def _wire_tool(tool: Any, strict: bool | None) -> dict[str, Any]:
+    """Convert a tool. LangChain leaves OpenAI-style dictionaries as they are, without `strict`."""
+    function = tool.get("function") if isinstance(tool, dict) else None
+    if strict is None or function is None:
+        return convert_to_openai_tool(tool, strict=strict)
+    if "strict" in function or "parameters" not in function:
+        return dict(tool)
+    return {**tool, "function": convert_to_openai_function(function, strict=strict)}
 
 
 def _wire_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
@@ -459,7 +462,11 @@ def _wire_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
 
 
 def _json_schema_format(schema: Any, strict: bool | None) -> dict[str, Any]:
-    json_schema = convert_to_json_schema(schema, strict=strict)
+    if isinstance(schema, dict) and "properties" not in schema and not (_NAMES - {"title"}) & schema.keys():
+        # LangChain would keep nothing but the title of it.
+        json_schema = schema
+    else:
+        json_schema = convert_to_json_schema(schema, strict=strict)
     named: dict[str, Any] = {"name": plain_name(json_schema.get("title", "response")), "schema": json_schema}
     if strict is not None:
         named["strict"] = strict
@@ -470,6 +477,11 @@ def _with_raw(
     model: Runnable[LanguageModelInput, AIMessage], parser: OutputParserLike[Any]
 ) -> Runnable[LanguageModelInput, Any]:
     """Return the message and what was parsed from it, or the error."""
-    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-    failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+    def parse(found: dict[str, Any], config: RunnableConfig) -> dict[str, Any]:
+        try:
+            return {**found, "parsed": parser.invoke(found["raw"], config), "parsing_error": None}
+        except Exception as error:
+            return {**found, "parsed": None, "parsing_error": error}
+
+    return RunnableMap(raw=model) | RunnableLambda(parse)

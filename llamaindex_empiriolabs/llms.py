@@ -207,6 +207,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         messages = list(chat_history or [])
         if user_msg is not None:
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
+        tools = list(tools)
         specs = [_spec(tool) for tool in tools]
         _check_names(tools, specs)
         if strict is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.callbacks.base import EventContext
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -44,25 +45,28 @@ class EmpirioLabsRerank(RerankFields, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self.callback_manager.event(CBEventType.RERANKING, self._started(nodes, query_bundle)) as event:
+        with self._event(nodes, query_bundle) as event:
             return _ended(event, _ordered(nodes, self.rerank(_query(query_bundle), _texts(nodes))))
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        with self.callback_manager.event(CBEventType.RERANKING, self._started(nodes, query_bundle)) as event:
+        with self._event(nodes, query_bundle) as event:
             return _ended(event, _ordered(nodes, await self.arerank(_query(query_bundle), _texts(nodes))))
 
-    def _started(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> dict[str, Any]:
-        """Tell instrumentation of a rerank; return what callbacks are told of it."""
+    def _event(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None
+    ) -> AbstractContextManager[EventContext]:
+        """Tell instrumentation that a rerank begins; return the callbacks' event for it."""
         query, top_n = _query(query_bundle), self.top_n or len(nodes)
         dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=self.model))
-        return {
+        payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: self.model,
             EventPayload.QUERY_STR: query,
             EventPayload.TOP_K: top_n,
         }
+        return (self.callback_manager or CallbackManager()).event(CBEventType.RERANKING, payload)
 
 
 def _ended(event: EventContext, ranked: list[NodeWithScore]) -> list[NodeWithScore]:

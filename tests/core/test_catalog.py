@@ -153,6 +153,8 @@ def test_a_price_that_is_not_listed_stays_known() -> None:
     assert found == replace(known, input=Decimal(1), output=Decimal(2))
     assert found.web_search > 0
     assert found.cached_input is not None
+    blank = {"id": "other", "pricing": {"prompt": "0.000001", "completion": "0.000002", "web_search": ""}}
+    assert read_entry(blank).rates == Rates(Decimal(1), Decimal(2))
 
 
 def test_a_bad_entry_is_left_out_with_a_warning() -> None:

@@ -90,13 +90,41 @@ def test_bad_arguments_are_refused(owner: type[Settings], arguments: dict[str, A
 
 @pytest.mark.parametrize(
     ("headers", "told"),
-    [("x", "dict"), ({"a b": "1"}, "'a b' is no name"), ({"x": "é"}, "'x'"), ({"x": "1\n2"}, "'x'"), ({"x": 1}, "'x'")],
+    [
+        ("x", "dict"),
+        ({f"a: {KEY}": "1"}, "begins with 'a'"),
+        ({"x": f"é {KEY}"}, "'x'"),
+        ({"x": f"1\n{KEY}"}, "'x'"),
+        ({"x": 1}, "'x'"),
+    ],
 )
 def test_headers_that_cannot_be_sent(headers: Any, told: str) -> None:
-    with pytest.raises(SettingsError, match=f"extra_headers.*{told}"):
+    with pytest.raises(SettingsError, match=f"extra_headers.*{told}") as called:
         body(extra_headers=headers)
-    with pytest.raises(SettingsError, match="default_headers"):
+    with pytest.raises(SettingsError, match="default_headers") as constructed:
         Settings(api_key=KEY, default_headers=headers)
+    assert KEY not in f"{called.value}{constructed.value}"
+
+
+def test_a_header_can_be_left_out_of_a_call(sandbox: Sandbox, where: dict[str, Any]) -> None:
+    ChatEmpirioLabs(**where).invoke("x", extra_headers={"X-Stainless-Lang": openai.Omit(), "x-mine": "a\tb"})
+    headers = sandbox.requests[0].headers
+    assert "x-stainless-lang" not in headers
+    assert headers["x-mine"] == "a\tb"
+
+
+def test_a_time_out_under_two_names() -> None:
+    with pytest.raises(SettingsError, match="'timeout' was given twice"):
+        body(timeout=5, request_timeout=6)
+
+
+def test_none_is_a_value_where_the_field_takes_it() -> None:
+    class Limited(ChatEmpirioLabs):
+        limit: int | None = 5
+
+    mine: Any = Limited
+    assert mine(api_key=KEY, limit=None).limit is None
+    assert mine(api_key=KEY).limit == 5
 
 
 @pytest.mark.parametrize("owner", CLASSES)
@@ -114,15 +142,20 @@ def test_a_constructors_argument_on_a_call(owner: type[Settings], arguments: dic
         ({"tools": [len]}, "tools cannot be sent"),
         ({"response_format": Settings}, "response_format cannot be sent"),
         ({"seed": math.nan}, "seed cannot be sent"),
-        ({"extra_body": {"other": object()}}, "other cannot be sent"),
+        ({"extra_body": {"other": {"key": KEY, "until": object()}}}, "other cannot be sent"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"x": object()}}}},
+            "response_format cannot be sent",
+        ),
         ({"response_format": {"type": "json_schema"}}, "response_format has no schema"),
         ({"stream_options": "x"}, "stream_options='x' is no dict"),
     ],
 )
 def test_what_is_no_json_is_refused(sandbox: Sandbox, where: dict[str, Any], call: dict[str, Any], told: str) -> None:
     llm = ChatEmpirioLabs(**where)
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=told) as refused:
         list(llm.stream("x", **call))
+    assert KEY not in str(refused.value)
     if "stream_options" not in call:
         with pytest.raises(SettingsError, match=told):
             llm.invoke("x", **call)
@@ -130,11 +163,13 @@ def test_what_is_no_json_is_refused(sandbox: Sandbox, where: dict[str, Any], cal
 
 
 @pytest.mark.parametrize("owner", CLASSES)
-@pytest.mark.parametrize("value", [5, "proxy"])
+@pytest.mark.parametrize("value", [5, "proxy", None])
 @pytest.mark.parametrize("name", ["http_client", "http_async_client"])
 def test_what_is_no_http_client(owner: type[Settings], name: str, value: Any) -> None:
-    with pytest.raises(SettingsError, match="is no HTTP client"):
-        owner(api_key=KEY, **{name: value})
+    # The third is the other one.
+    other = openai.DefaultHttpxClient if "async" in name else openai.DefaultAsyncHttpxClient
+    with pytest.raises(SettingsError, match=f"{name}: a .* is none"):
+        owner(api_key=KEY, **{name: value or other()})
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,11 @@ def test_a_stream_of_nothing_is_no_answer(driver: Driver, delta: Any, sandbox: S
 
 
 @EACH_DRIVER
+@pytest.mark.filterwarnings("ignore:A part of type 'thinking'")
 @pytest.mark.parametrize("stream", [False, True])
 def test_content_as_a_list_of_texts(driver: Driver, stream: bool, sandbox: Sandbox, where: dict[str, Any]) -> None:
-    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": None}, {"type": "refusal", "refusal": "lo"}]
+    parts += [{"type": "thinking", "thinking": "Hm."}]
     body = {"choices": [{"message": {"role": "assistant", "content": parts}, "finish_reason": "stop"}]}
     sandbox.script(Answer(chunks=[chunk({"content": parts}), chunk({}, "stop")]) if stream else Answer(body=body))
     assert driver(Case("x"), where, stream).text == "Hello"
@@ -60,7 +62,7 @@ def test_content_as_a_list_of_texts(driver: Driver, stream: bool, sandbox: Sandb
 
 @EACH_DRIVER
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("content", [5, [{"type": "image"}], {"text": None}])
+@pytest.mark.parametrize("content", [5, [{"type": "image"}], {"text": 5}])
 def test_content_that_is_no_text(
     driver: Driver, stream: bool, content: Any, sandbox: Sandbox, where: dict[str, Any]
 ) -> None:

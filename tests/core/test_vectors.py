@@ -268,6 +268,8 @@ def test_a_rerank_is_seen_by_callbacks_and_instrumentation(where: dict[str, Any]
     assert (start.payload[EventPayload.TOP_K], end.payload[EventPayload.NODES]) == (2, found)
     assert [type(event) for event in seen] == [ReRankStartEvent, ReRankEndEvent]
     assert seen[0].model_name == "qwen3-rerank"
+    without: Any = LlamaIndexRerank(**{**where, "callback_manager": None})
+    assert without.postprocess_nodes(nodes, query_str="the cat")[:2] == found
 
 
 def test_rerank_refuses(where: dict[str, Any], sandbox: Sandbox) -> None:

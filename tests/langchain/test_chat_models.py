@@ -35,7 +35,7 @@ from pydantic import BaseModel, Field, RootModel
 from pydantic.v1 import BaseModel as BaseModelV1
 from pydantic.v1.generics import GenericModel as GenericModelV1
 
-from empiriolabs_core.errors import SettingsError, UnsupportedContentError
+from empiriolabs_core.errors import SettingsError, UnsupportedContentError, warn_once
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from langchain_empiriolabs import ChatEmpirioLabs
 from langchain_empiriolabs import errors as ours
@@ -718,10 +718,17 @@ def test_strict_reaches_each_tool(llm: ChatEmpirioLabs, sandbox: Sandbox, tool: 
 @pytest.mark.parametrize("strict", [True, False])
 def test_strict_is_told_of_where_a_model_takes_no_schemas(llm: ChatEmpirioLabs, sandbox: Sandbox, strict: bool) -> None:
     sandbox.script(Answer('{"name": "Ada", "age": 3}'))
+    warn_once.cache_clear()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         llm.with_structured_output(Person, method="json_schema", strict=strict).invoke("Ada")
-    assert len(told) <= strict
+    assert ["strict is not sent" in str(warning.message) for warning in told] == [True] * strict
+
+
+def test_strict_leaves_a_dictionary_that_says_it_itself(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
+    functions: list[Any] = [{"name": "ping", "description": "Ping."}, {"name": "f", "strict": False, "parameters": {}}]
+    llm.bind_tools([{"type": "function", "function": f} for f in functions], strict=True).invoke("Hello")
+    assert [tool["function"] for tool in sandbox.requests[0].body["tools"]] == functions
 
 
 @pytest.mark.parametrize(
@@ -733,10 +740,25 @@ def test_structured_output_sets_some_arguments_itself(llm: ChatEmpirioLabs, meth
         llm.with_structured_output(Person, method=method, **{arguments: []})
 
 
-@pytest.mark.parametrize("schema", [RootModel[list[str]], {"title": "Names", "type": "array", "items": {}}])
-def test_a_schema_that_is_no_object(llm: ChatEmpirioLabs, schema: Any) -> None:
-    with pytest.raises(SettingsError, match="a schema of type 'array'"):
-        llm.with_structured_output(schema)
+NO_OBJECTS: list[Any] = [
+    RootModel[list[str]],
+    {"title": "Names", "type": "array", "items": {}},
+    {"title": "Either", "anyOf": [{"type": "object"}, {"type": "null"}]},
+]
+
+
+@pytest.mark.parametrize("schema", NO_OBJECTS)
+@pytest.mark.parametrize("strict", [None, True])
+def test_a_schema_that_is_no_object(llm: ChatEmpirioLabs, schema: Any, strict: bool | None) -> None:
+    with pytest.raises(SettingsError, match="no schema of an object with properties"):
+        llm.with_structured_output(schema, strict=strict)
+
+
+@pytest.mark.parametrize("schema", NO_OBJECTS[1:])
+def test_a_json_schema_is_sent_whole(llm: ChatEmpirioLabs, sandbox: Sandbox, schema: Any) -> None:
+    sandbox.script(Answer("[]"))
+    assert llm.with_structured_output(schema, method="json_schema").invoke("Go") == []
+    assert json.dumps(schema) in sandbox.requests[0].body["messages"][0]["content"]
 
 
 def test_arguments_that_are_no_json_cannot_go_back() -> None:
@@ -768,9 +790,46 @@ def test_json_that_was_cut_off_is_an_error(
         asked.invoke("As JSON.")
     with pytest.raises(OutputParserException, match="no whole JSON"):
         list(asked.stream("As JSON."))
-    raw = llm.with_structured_output(schema, method=method, include_raw=True).invoke("As JSON.")
-    assert raw["parsed"] is None
-    assert isinstance(raw["parsing_error"], OutputParserException)
+
+
+@pytest.mark.parametrize("method", ["function_calling", "json_mode", "json_schema"])
+@pytest.mark.parametrize("way", ["invoke", "stream", "ainvoke", "astream"])
+async def test_include_raw_tells_of_what_was_cut_off(
+    llm: ChatEmpirioLabs, sandbox: Sandbox, way: str, method: Any
+) -> None:
+    cut = '{"name": "Ada Lovel'
+    calls = [{"name": "Person", "arguments": cut}] if method == "function_calling" else []
+    sandbox.script(Answer(None if calls else cut, tool_calls=calls, finish_reason="length"))
+    asked = llm.with_structured_output(Person, method=method, include_raw=True)
+    found: Any = {}
+    if way == "invoke":
+        found = asked.invoke("As JSON.")
+    elif way == "ainvoke":
+        found = await asked.ainvoke("As JSON.")
+    elif way == "stream":
+        for piece in asked.stream("As JSON."):
+            found |= piece
+    else:
+        async for piece in asked.astream("As JSON."):
+            found |= piece
+    assert found["parsed"] is None
+    assert isinstance(found["parsing_error"], OutputParserException)
+    assert found["raw"].response_metadata["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("after", ["\n\nHope this helps!", "\n\n**Sources**\n- https://a.example", '\n{"name": "B"}'])
+def test_what_comes_after_the_json_is_no_matter(llm: ChatEmpirioLabs, sandbox: Sandbox, after: str) -> None:
+    sandbox.script(*[Answer(f'{{"name": "Ada", "age": 3}}{after}')] * 2)
+    asked = llm.with_structured_output(Person, method="json_mode")
+    assert asked.invoke("As JSON.") == list(asked.stream("As JSON."))[-1] == Person(name="Ada", age=3)
+
+
+def test_a_call_in_place_of_the_json(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
+    sandbox.script(*[Answer(None, tool_calls=[{"name": "get_weather", "arguments": {"city": "Rome"}}])] * 2)
+    asked: Any = llm.with_structured_output(Person, method="json_schema", tools=[get_weather], include_raw=True)
+    for found in (asked.invoke("Ada"), *asked.stream("Ada")):
+        assert found["raw"].tool_calls[0]["name"] == "get_weather"
+        assert found["parsed"] is None
 
 
 def test_json_that_is_whole_passes_whatever_ended_it(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
@@ -794,6 +853,8 @@ def test_a_nameless_call_that_was_answered_can_be_sent(llm: ChatEmpirioLabs, san
     [
         ([{"refusal": "I can"}, {"refusal": "not."}], {"refusal": "I cannot."}),
         ([{"reasoning_details": [1]}, {"reasoning_details": [2]}], {"reasoning_details": [1, 2]}),
+        ([{"phase": "final", "list": [1]}] * 3, {"phase": "final", "list": [1]}),
+        ([{"audio": "x"}, {"audio": {"data": "y"}}, {"refusal": None}], {"audio": {"data": "y"}}),
         (
             [{"audio": {"id": "a", "data": "x"}}, {"audio": {"id": "a", "data": "y"}}],
             {"audio": {"id": "a", "data": "xy"}},

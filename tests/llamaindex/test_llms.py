@@ -371,6 +371,11 @@ def test_what_is_no_tool(llm: EmpirioLabs, tool: Any) -> None:
         llm.chat_with_tools([tool], "Weather?")
 
 
+def test_tools_out_of_an_iterator(llm: EmpirioLabs) -> None:
+    tools: Any = filter(None, TOOLS)
+    assert llm.chat_with_tools(tools, "Weather?").message.additional_kwargs["tool_calls"]
+
+
 @pytest.mark.parametrize("choice", [["get_weather"], 5, True])
 def test_a_tool_choice_that_is_none(llm: EmpirioLabs, choice: Any) -> None:
     with pytest.raises(SettingsError, match="tool_choice="):
