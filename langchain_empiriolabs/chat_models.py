@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.base import OutputParserLike
-from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableMap
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import (
-    convert_to_json_schema,
-    convert_to_openai_function,
-    convert_to_openai_tool,
-)
-from langchain_core.utils.json import parse_json_markdown
-from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
+from langchain_core.utils.function_calling import convert_to_json_schema
+from pydantic import ConfigDict, SecretStr, model_validator
 from typing_extensions import Self, Unpack
 
 from empiriolabs_core import __version__
-from empiriolabs_core.arguments import plain_name
-from empiriolabs_core.errors import SettingsError, excerpt
+from empiriolabs_core.errors import SettingsError
 from empiriolabs_core.gateway import DEFAULT_API_BASE, Request
 from empiriolabs_core.settings import DEFAULT_MODEL, RequestFields, Settings
 from langchain_empiriolabs import content_blocks as _registers_the_translator  # noqa: F401
 from langchain_empiriolabs.errors import langchain_errors
 from langchain_empiriolabs.messages import PROVIDER, ChunkConverter, convert_messages, create_chat_result
+from langchain_empiriolabs.structured import Parser, call_for, json_for, with_name, with_raw
+from langchain_empiriolabs.tools import wire_tool_choice, wire_tools
 
 if TYPE_CHECKING:
     from langchain_empiriolabs.signatures import ChatArguments
 
 __all__ = ["DEFAULT_API_BASE", "DEFAULT_MODEL", "ChatEmpirioLabs"]
-
-_NAMES = frozenset({"title", "name", "function", "toolSpec"})
-"""Keys under which the forms of a schema that LangChain takes hold its name."""
 
 Schema = dict[str, Any] | type
 StructuredOutputMethod = Literal["function_calling", "json_mode", "json_schema"]
@@ -233,7 +220,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         """Return an approximate token count, made without a tokenizer and offline."""
         if self.custom_get_token_ids is not None:
             return super().get_num_tokens_from_messages(list(messages), tools)
-        return count_tokens_approximately(messages, tools=[*_wire_tools(tools or ())] or None)
+        return count_tokens_approximately(messages, tools=[*wire_tools(tools or ())] or None)
 
     # Tools and structured output
 
@@ -261,8 +248,8 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         Raises:
             SettingsError: `tool_choice` names a tool that is not bound, or is of no such kind.
         """
-        bound = _wire_tools(tools, strict=strict)
-        choice = _wire_tool_choice(tool_choice, bound)
+        bound = wire_tools(tools, strict=strict)
+        choice = wire_tool_choice(tool_choice, bound)
         named = {"tools": bound, "tool_choice": choice, "parallel_tool_calls": parallel_tool_calls}
         return super().bind(**{name: value for name, value in named.items() if value not in (None, [])}, **kwargs)
 
@@ -293,195 +280,36 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         """
         if schema is None and method != "json_mode":
             raise SettingsError(f"with_structured_output(method={method!r}) needs a schema.")
-        if isinstance(schema, dict) and not _NAMES & schema.keys():
-            schema = {"title": "response", **schema}
+        schema = with_name(schema)
         if method == "function_calling":
             model, parser = self._by_function(schema, strict, kwargs)
         elif method in ("json_mode", "json_schema"):
             model, parser = self._by_json(schema, method, strict, kwargs)
         else:
             raise SettingsError(f"method={method!r} is unknown. Use 'function_calling', 'json_mode' or 'json_schema'.")
-        return _with_raw(model, parser) if include_raw else model | parser
+        return with_raw(model, parser) if include_raw else model | parser
 
     def _by_function(
         self, schema: Any, strict: bool | None, kwargs: dict[str, Any]
-    ) -> tuple[Runnable[LanguageModelInput, AIMessage], OutputParserLike[Any]]:
+    ) -> tuple[Runnable[LanguageModelInput, AIMessage], Parser]:
         for name in ("tools", "tool_choice"):
             if name in kwargs:
                 raise SettingsError(
                     f"with_structured_output sets {name} itself, to the schema alone, with method='function_calling'. "
                     f"Leave {name} out, or use another method."
                 )
-        (converted,) = _wire_tools([schema])
-        _check_object(schema, converted["function"].get("parameters"))
-        (converted,) = _wire_tools([schema], strict)
-        tool = _with_plain_name(converted)
+        tool, parser = call_for(schema, strict)
+        traced = {"kwargs": {"method": "function_calling"}, "schema": schema}
         name = tool["function"]["name"]
-        model = self.bind_tools(
-            [tool],
-            tool_choice=name,
-            ls_structured_output_format={"kwargs": {"method": "function_calling"}, "schema": schema},
-            **kwargs,
-        )
-        if not _is_pydantic(schema):
-            return model, _KeyParser(key_name=name, first_tool_only=True)
-        if tool == converted:
-            return model, _PydanticParser(tools=[schema], first_tool_only=True)
-        # LangChain's parser finds a class by its name, which a generic one, such as Page[int], has not on the wire.
-        validate = schema.model_validate if issubclass(schema, BaseModel) else schema.parse_obj
-        return model, _KeyParser(key_name=name, first_tool_only=True) | validate
+        return self.bind_tools([tool], tool_choice=name, ls_structured_output_format=traced, **kwargs), parser
 
     def _by_json(
-        self, schema: Any, method: StructuredOutputMethod, strict: bool | None, kwargs: dict[str, Any]
-    ) -> tuple[Runnable[LanguageModelInput, AIMessage], OutputParserLike[Any]]:
-        response_format: dict[str, Any] = {"type": "json_object"}
-        if method == "json_schema":
-            response_format = _json_schema_format(schema, strict)
-        traced = {"kwargs": {"method": method}, "schema": schema and convert_to_json_schema(schema)}
+        self, schema: Any, method: Literal["json_mode", "json_schema"], strict: bool | None, kwargs: dict[str, Any]
+    ) -> tuple[Runnable[LanguageModelInput, AIMessage], Parser]:
         if "response_format" in kwargs:
             raise SettingsError(f"with_structured_output(method={method!r}) sets response_format itself. Leave it out.")
         if kwargs.get("tools"):
-            kwargs = {**kwargs, "tools": _wire_tools(kwargs["tools"])}
-        model = self.bind(response_format=response_format, ls_structured_output_format=traced, **kwargs)
-        return model, _PydanticJsonParser(pydantic_object=schema) if _is_pydantic(schema) else _JsonParser()
-
-
-def _grown(result: list[Generation]) -> AIMessage | None:
-    """Return the message of a whole answer; `None` while it is still being streamed."""
-    message = result[0].message if isinstance(result[0], ChatGeneration) else None
-    growing = isinstance(message, AIMessageChunk) and message.chunk_position != "last"
-    return message if isinstance(message, AIMessage) and not growing else None
-
-
-def _no_json_was_cut_off(result: list[Generation]) -> None:
-    """Raise if a whole answer is no whole JSON. LangChain's parsers would close its brackets.
-
-    Raises:
-        OutputParserException: so that retries and fallbacks know of it.
-    """
-    message = _grown(result)
-    if message is None or message.tool_calls:
-        return
-    try:
-        # What comes after the JSON, such as a farewell, is no matter.
-        parse_json_markdown(result[0].text, parser=json.JSONDecoder(strict=False).raw_decode)
-    except json.JSONDecodeError as error:
-        raise OutputParserException(
-            f"The answer is no whole JSON (finish_reason={message.response_metadata.get('finish_reason')!r}): "
-            f"{excerpt(result[0].text)!r}. Ask again, or raise max_tokens if it was cut short.",
-            llm_output=result[0].text,
-        ) from error
-
-
-class _JsonParser(JsonOutputParser):
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        _no_json_was_cut_off(result)
-        return super().parse_result(result, partial=partial)
-
-
-class _PydanticJsonParser(PydanticOutputParser[Any]):
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        _no_json_was_cut_off(result)
-        return super().parse_result(result, partial=partial)
-
-
-def _no_call_was_cut_off(result: list[Generation]) -> None:
-    """Raise if the only call of a whole answer cannot be read. LangChain's parsers would return `None`.
-
-    Raises:
-        OutputParserException: so that retries and fallbacks know of it.
-    """
-    message = _grown(result)
-    if message is None or message.tool_calls or not message.invalid_tool_calls:
-        return
-    call = message.invalid_tool_calls[0]
-    raise OutputParserException(
-        f"The model called {call['name']} with arguments that are no JSON object: {excerpt(call['args'] or '')!r}. "
-        "Ask again, or raise max_tokens if they were cut short.",
-        llm_output=call["args"],
-    )
-
-
-class _PydanticParser(PydanticToolsParser):
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        _no_call_was_cut_off(result)
-        return super().parse_result(result, partial=partial)
-
-
-class _KeyParser(JsonOutputKeyToolsParser):
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        _no_call_was_cut_off(result)
-        return super().parse_result(result, partial=partial)
-
-
-def _with_plain_name(tool: dict[str, Any]) -> dict[str, Any]:
-    return {**tool, "function": {**tool["function"], "name": plain_name(tool["function"]["name"])}}
-
-
-def _check_object(schema: Any, parameters: Any) -> None:
-    """Raise `SettingsError` if a schema is not one of an object with properties: a tool's arguments are."""
-    if parameters is None or parameters.get("type", "object") != "object":
-        raise SettingsError(
-            f"{excerpt(schema)} is no schema of an object with properties, but a tool's arguments are one. Wrap it: a "
-            "class with one field."
-        )
-
-
-def _is_pydantic(schema: Any) -> bool:
-    return isinstance(schema, type) and is_basemodel_subclass(schema)
-
-
-def _wire_tools(tools: Sequence[Any], strict: bool | None = None) -> list[dict[str, Any]]:
-    return [_wire_tool(tool, strict) for tool in tools]
-
-
-def _wire_tool(tool: Any, strict: bool | None) -> dict[str, Any]:
-    """Convert a tool. LangChain leaves OpenAI-style dictionaries as they are, without `strict`."""
-    function = tool.get("function") if isinstance(tool, dict) else None
-    if strict is None or function is None:
-        return convert_to_openai_tool(tool, strict=strict)
-    if "strict" in function or "parameters" not in function:
-        return dict(tool)
-    return {**tool, "function": convert_to_openai_function(function, strict=strict)}
-
-
-def _wire_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
-    """Return OpenAI's spelling of a tool choice; `None` to leave it to the model."""
-    simple = {None: None, "auto": None, "any": "required", "required": "required", True: "required"}
-    simple |= {"none": "none", False: "none"}
-    if isinstance(choice, Mapping):
-        return dict(choice)
-    if choice is not None and not isinstance(choice, str | bool):
-        raise SettingsError(f"tool_choice={choice!r} is no tool's name, bool or OpenAI-style dictionary.")
-    if choice in simple:
-        return simple[choice]
-    names = [tool["function"]["name"] for tool in tools if "function" in tool]
-    if choice not in names:
-        raise SettingsError(f"tool_choice={choice!r} names no bound tool. Bound: {', '.join(names) or 'none'}.")
-    return {"type": "function", "function": {"name": choice}}
-
-
-def _json_schema_format(schema: Any, strict: bool | None) -> dict[str, Any]:
-    if isinstance(schema, dict) and "properties" not in schema and not (_NAMES - {"title"}) & schema.keys():
-        # LangChain would keep nothing but the title of it.
-        json_schema = schema
-    else:
-        json_schema = convert_to_json_schema(schema, strict=strict)
-    named: dict[str, Any] = {"name": plain_name(json_schema.get("title", "response")), "schema": json_schema}
-    if strict is not None:
-        named["strict"] = strict
-    return {"type": "json_schema", "json_schema": named}
-
-
-def _with_raw(
-    model: Runnable[LanguageModelInput, AIMessage], parser: OutputParserLike[Any]
-) -> Runnable[LanguageModelInput, Any]:
-    """Return the message and what was parsed from it, or the error."""
-
-    def parse(found: dict[str, Any], config: RunnableConfig) -> dict[str, Any]:
-        try:
-            return {**found, "parsed": parser.invoke(found["raw"], config), "parsing_error": None}
-        except Exception as error:
-            return {**found, "parsed": None, "parsing_error": error}
-
-    return RunnableMap(raw=model) | RunnableLambda(parse)
+            kwargs = {**kwargs, "tools": wire_tools(kwargs["tools"])}
+        response_format, parser = json_for(schema, method, strict)
+        traced = {"kwargs": {"method": method}, "schema": schema and convert_to_json_schema(schema)}
+        return self.bind(response_format=response_format, ls_structured_output_format=traced, **kwargs), parser

@@ -1,0 +1,167 @@
+"""Structured output: the tool or the response format that asks for it, and the parser that reads the answer.
+
+LangChain's parsers close the brackets of an answer that broke off. These raise, so that retries and fallbacks know.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from langchain_core.exceptions import OutputParserException
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.base import OutputParserLike
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableMap
+from langchain_core.utils.function_calling import convert_to_json_schema
+from langchain_core.utils.json import parse_json_markdown
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import BaseModel
+
+from empiriolabs_core.arguments import plain_name
+from empiriolabs_core.errors import SettingsError, excerpt
+from langchain_empiriolabs.tools import wire_tools
+
+Parser = OutputParserLike[Any]
+
+_NAMES = frozenset({"title", "name", "function", "toolSpec"})
+"""Keys under which the forms of a schema that LangChain takes hold its name."""
+
+
+def with_name(schema: Any) -> Any:
+    """Return a schema with a name. LangChain insists on one, which JSON schemas need not have."""
+    return {"title": "response", **schema} if isinstance(schema, dict) and not _NAMES & schema.keys() else schema
+
+
+def call_for(schema: Any, strict: bool | None) -> tuple[dict[str, Any], Parser]:
+    """Return the tool whose arguments have the shape of a schema, and the parser of its calls.
+
+    Raises:
+        SettingsError: the schema is not one of an object.
+    """
+    (converted,) = wire_tools([schema])
+    _check_object(schema, converted["function"].get("parameters"))
+    (converted,) = wire_tools([schema], strict)
+    function = converted["function"]
+    tool = {**converted, "function": {**function, "name": plain_name(function["name"])}}
+    if _is_pydantic(schema) and tool == converted:
+        return tool, _PydanticParser(tools=[schema], first_tool_only=True)
+    parser = _KeyParser(key_name=tool["function"]["name"], first_tool_only=True)
+    if not _is_pydantic(schema):
+        return tool, parser
+    # LangChain's parser finds a class by its name, which a generic one, such as Page[int], has not on the wire.
+    return tool, parser | (schema.model_validate if issubclass(schema, BaseModel) else schema.parse_obj)
+
+
+def json_for(schema: Any, method: Literal["json_mode", "json_schema"], strict: bool | None) -> tuple[Any, Parser]:
+    """Return the response format for a schema, and the parser of the answer."""
+    response_format = _json_schema_format(schema, strict) if method == "json_schema" else {"type": "json_object"}
+    return response_format, _PydanticJsonParser(pydantic_object=schema) if _is_pydantic(schema) else _JsonParser()
+
+
+def _grown(result: list[Generation]) -> AIMessage | None:
+    """Return the message of a whole answer; `None` while it is still being streamed."""
+    message = result[0].message if isinstance(result[0], ChatGeneration) else None
+    growing = isinstance(message, AIMessageChunk) and message.chunk_position != "last"
+    return message if isinstance(message, AIMessage) and not growing else None
+
+
+def _no_json_was_cut_off(result: list[Generation]) -> None:
+    """Raise if a whole answer is no whole JSON. LangChain's parsers would close its brackets.
+
+    Raises:
+        OutputParserException: so that retries and fallbacks know of it.
+    """
+    message = _grown(result)
+    if message is None or message.tool_calls:
+        return
+    try:
+        # What comes after the JSON, such as a farewell, is no matter.
+        parse_json_markdown(result[0].text, parser=json.JSONDecoder(strict=False).raw_decode)
+    except json.JSONDecodeError as error:
+        raise OutputParserException(
+            f"The answer is no whole JSON (finish_reason={message.response_metadata.get('finish_reason')!r}): "
+            f"{excerpt(result[0].text)!r}. Ask again, or raise max_tokens if it was cut short.",
+            llm_output=result[0].text,
+        ) from error
+
+
+class _JsonParser(JsonOutputParser):
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        _no_json_was_cut_off(result)
+        return super().parse_result(result, partial=partial)
+
+
+class _PydanticJsonParser(PydanticOutputParser[Any]):
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        _no_json_was_cut_off(result)
+        return super().parse_result(result, partial=partial)
+
+
+def _no_call_was_cut_off(result: list[Generation]) -> None:
+    """Raise if the only call of a whole answer cannot be read. LangChain's parsers would return `None`.
+
+    Raises:
+        OutputParserException: so that retries and fallbacks know of it.
+    """
+    message = _grown(result)
+    if message is None or message.tool_calls or not message.invalid_tool_calls:
+        return
+    call = message.invalid_tool_calls[0]
+    raise OutputParserException(
+        f"The model called {call['name']} with arguments that are no JSON object: {excerpt(call['args'] or '')!r}. "
+        "Ask again, or raise max_tokens if they were cut short.",
+        llm_output=call["args"],
+    )
+
+
+class _PydanticParser(PydanticToolsParser):
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        _no_call_was_cut_off(result)
+        return super().parse_result(result, partial=partial)
+
+
+class _KeyParser(JsonOutputKeyToolsParser):
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        _no_call_was_cut_off(result)
+        return super().parse_result(result, partial=partial)
+
+
+def _check_object(schema: Any, parameters: Any) -> None:
+    """Raise `SettingsError` if a schema is not one of an object with properties: a tool's arguments are."""
+    if parameters is None or parameters.get("type", "object") != "object":
+        raise SettingsError(
+            f"{excerpt(schema)} is no schema of an object with properties, but a tool's arguments are one. Wrap it: a "
+            "class with one field."
+        )
+
+
+def _is_pydantic(schema: Any) -> bool:
+    return isinstance(schema, type) and is_basemodel_subclass(schema)
+
+
+def _json_schema_format(schema: Any, strict: bool | None) -> dict[str, Any]:
+    if isinstance(schema, dict) and "properties" not in schema and not (_NAMES - {"title"}) & schema.keys():
+        # LangChain would keep nothing but the title of it.
+        json_schema = schema
+    else:
+        json_schema = convert_to_json_schema(schema, strict=strict)
+    named: dict[str, Any] = {"name": plain_name(json_schema.get("title", "response")), "schema": json_schema}
+    if strict is not None:
+        named["strict"] = strict
+    return {"type": "json_schema", "json_schema": named}
+
+
+def with_raw(model: Runnable[LanguageModelInput, AIMessage], parser: Parser) -> Runnable[LanguageModelInput, Any]:
+    """Return the message and what was parsed from it, or the error."""
+
+    def parse(found: dict[str, Any], config: RunnableConfig) -> dict[str, Any]:
+        try:
+            return {**found, "parsed": parser.invoke(found["raw"], config), "parsing_error": None}
+        except Exception as error:
+            return {**found, "parsed": None, "parsing_error": error}
+
+    return RunnableMap(raw=model) | RunnableLambda(parse)
