@@ -101,7 +101,8 @@ class Totals:
         if cost is None:
             self.calls_of_unknown_cost += 1
         else:
-            self.usd += cost.total
+            usd = cost.total
+            self.usd += usd
         if usage is not None:
             self.input_tokens += usage.input_tokens
             self.cached_tokens += usage.cached_tokens or 0
@@ -120,14 +121,15 @@ class CostTracker:
 
     budget_usd: Decimal | None = None
     by_model: dict[str, Totals] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    # Reentrant: while it is held, the garbage collector may close a stream that was left, which then counts.
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
     def total(self) -> Totals:
         """Totals over all models."""
         whole = Totals()
         with self._lock:
-            for totals in self.by_model.values():
+            for totals in list(self.by_model.values()):
                 for name, amount in vars(totals).items():
                     setattr(whole, name, getattr(whole, name) + amount)
         return whole
@@ -146,7 +148,7 @@ class CostTracker:
         """Raise `BudgetExceededError` if the budget is spent."""
         if self.budget_usd is not None and self.total_usd >= self.budget_usd:
             raise BudgetExceededError(
-                f"The budget of ${self.budget_usd} is spent: ${self.total_usd} so far. The call was not sent. "
+                f"The budget of ${self.budget_usd:f} is spent: ${self.total_usd:f} so far. The call was not sent. "
                 "Raise budget_usd of track_cost to go on."
             )
 
@@ -203,11 +205,12 @@ def track_cost(budget_usd: Decimal | str | float | None = None) -> Iterator[Cost
         SettingsError: `budget_usd` is no amount of money.
     """
     tracker = CostTracker(None if budget_usd is None else _amount(budget_usd))
-    token = _trackers.set((*_trackers.get(), tracker))
+    _trackers.set((*_trackers.get(), tracker))
     try:
         yield tracker
     finally:
-        _trackers.reset(token)
+        # A token could not be reset in another context, in which web servers may end a generator with such a block.
+        _trackers.set(tuple(other for other in _trackers.get() if other is not tracker))
 
 
 def count_call() -> Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]:

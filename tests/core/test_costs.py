@@ -20,7 +20,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from empiriolabs_core.catalog import CARDS, ModelCard, Rates
 from empiriolabs_core.costs import Cost, CostTracker, cost_of, track_cost
 from empiriolabs_core.errors import BudgetExceededError, SettingsError
-from empiriolabs_core.replies import Usage
+from empiriolabs_core.replies import Usage, read_usage
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from langchain_empiriolabs import ChatEmpirioLabs, EmpirioLabsRerank
 from llamaindex_empiriolabs import EmpirioLabs
@@ -216,3 +216,39 @@ def test_a_stream_that_is_left_counts(sandbox: Sandbox, where: dict[str, Any]) -
 def test_a_budget_that_is_no_amount(budget: Any) -> None:
     with pytest.raises(SettingsError, match="is no amount of US dollars"), track_cost(budget_usd=budget):
         pass
+
+
+def test_a_stream_that_the_garbage_collector_closes_may_count_at_any_time() -> None:
+    tracker = CostTracker()
+    with tracker._lock:
+        tracker.add("m", MILLION, None, search=False)
+        assert tracker.total.calls == 1
+
+
+def test_a_block_may_end_in_another_context(sandbox: Sandbox, where: dict[str, Any]) -> None:
+    """As in a web server, which runs each step of a generator in a copy of the context."""
+    llm, seen = ChatEmpirioLabs(**where), []
+
+    def body() -> Any:
+        with track_cost() as costs:
+            yield from llm.stream("Hello")
+        seen.append(costs)
+
+    generator = body()
+    while copy_context().run(next, generator, None) is not None:
+        pass
+    assert seen[0].total.calls == 1
+    with track_cost() as outer:
+        llm.invoke("Hello")
+    assert outer.total.calls == 1
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"input_tokens": 5, "output_tokens": 5},
+        {"prompt_tokens": "1000", "completion_tokens": 1.5, "total_tokens": None},
+    ],
+)
+def test_a_usage_that_cannot_be_read_is_of_unknown_cost(usage: dict[str, Any]) -> None:
+    assert read_usage(usage) is None
