@@ -17,9 +17,10 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
+from empiriolabs_core.arguments import check_url
 from empiriolabs_core.errors import InvalidReplyError, excerpt
 from empiriolabs_core.gateway import DEFAULT_API_BASE, get, get_async
 
@@ -240,7 +241,7 @@ async def afetch(base_url: str | None = None, *, timeout: float = 30.0) -> list[
 
 
 def _base(base_url: str | None) -> str:
-    return base_url or os.environ.get(BASE_VARIABLE) or DEFAULT_API_BASE
+    return check_url(base_url or os.environ.get(BASE_VARIABLE) or DEFAULT_API_BASE)
 
 
 def _adopt(reply: object) -> list[ModelCard]:
@@ -251,7 +252,7 @@ def _adopt(reply: object) -> list[ModelCard]:
     for entry in entries:
         try:
             cards.append(read_entry(entry))
-        except (TypeError, ValueError, InvalidOperation, AttributeError) as error:
+        except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
             name = entry.get("id") if isinstance(entry, Mapping) else None
             warnings.warn(f"The catalogue's entry {name or excerpt(entry)!r} is left out: {error}", stacklevel=3)
     CARDS.update({found.id: found for found in cards})
@@ -270,13 +271,13 @@ def read_entry(entry: Mapping[str, Any]) -> ModelCard:
     features = {*(entry.get("features") or ()), *(n for n, on in (entry.get("capabilities") or {}).items() if on)}
     formats = entry.get("structured_output")
     found: dict[str, Any] = {
-        "name": entry.get("display_name") or entry.get("name"),
-        "provider": entry.get("provider"),
+        "name": _text(entry.get("display_name") or entry.get("name")),
+        "provider": _text(entry.get("provider")),
         "context_window": _count(entry.get("context_length") or entry.get("context_window")),
         "max_output_tokens": _count(entry.get("max_output_tokens")),
         "input_modalities": _names(entry.get("input_modalities")),
         "output_modalities": _names(entry.get("output_modalities")),
-        "region": entry.get("served_from"),
+        "region": _text(entry.get("served_from")),
         "endpoints": _names(entry.get("supported_endpoints")),
         "parameters": tuple(_parameter(listed) for listed in entry.get("supported_parameters") or ()),
         "rates": _rates(entry.get("pricing"), known.rates),
@@ -290,24 +291,36 @@ def read_entry(entry: Mapping[str, Any]) -> ModelCard:
     )
 
 
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{excerpt(value)} is no text")
+    return value
+
+
 def _names(listed: Any) -> tuple[str, ...]:
+    if isinstance(listed, str) or not all(isinstance(name, str) for name in listed or ()):
+        raise TypeError(f"{excerpt(listed)} is no list of texts")
     return tuple(listed or ())
 
 
 def _count(value: Any) -> int | None:
+    if value is not None and int(value) < 0:
+        raise ValueError(f"{value} is less than nothing")
     return None if value is None else int(value)
 
 
 def _parameter(listed: Any) -> Parameter:
     if isinstance(listed, str):
         return Parameter(listed)
-    low, high = listed.get("min"), listed.get("max")
+    low, high, name = listed.get("min"), listed.get("max"), _text(listed.get("name"))
+    if name is None:
+        raise TypeError(f"{excerpt(listed)} has no name")
     return Parameter(
-        listed["name"],
+        name,
         listed.get("default"),
         None if low is None else float(low),
         None if high is None else float(high),
-        tuple(listed.get("options") or ()),
+        _names(listed.get("options")),
     )
 
 
@@ -329,6 +342,8 @@ def _rates(pricing: Any, known: Rates | None) -> Rates | None:
         return None
     listed = {name: Decimal(str(price)) for name, price in tier.items() if name in _PRICES and price not in (None, "")}
     found = {_PRICES[name]: price if name == "web_search" else price * 1_000_000 for name, price in listed.items()}
+    if not all(price.is_finite() and price >= 0 for price in found.values()):
+        raise ValueError(f"{excerpt(tier)} holds a price that is none")
     return replace(known or Rates(Decimal(0), Decimal(0)), **found)
 
 

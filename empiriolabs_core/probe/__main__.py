@@ -46,6 +46,9 @@ def most_usd(call: Call) -> Decimal | None:
     allowed = PROMPT_ALLOWANCE + SEARCH_ALLOWANCE * ("web_search_linkup" in body)
     prompt = min(len(json.dumps(body)) + allowed, (known and known.context_window) or 10**9)
     budget = 0 if body.get("enable_thinking") is False else body.get("thinking_budget", DEFAULT_BUDGET)
+    if "reasoning_effort" in body:
+        # Which of the two wins is one of the questions.
+        budget = max(budget, DEFAULT_BUDGET)
     output = (body["max_tokens"] + budget) * body.get("n", 1) if call.path == CHAT else 0
     cost = cost_of(body["model"], Usage(prompt, output, prompt + output), web_search="web_search_linkup" in body)
     return None if cost is None else cost.total
@@ -138,6 +141,13 @@ def _barred(settings: Settings, first: Outcome) -> str:
     )
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0 to 3600")
+    return seconds
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Ask all the questions, print the answers and write the report."""
     parser = argparse.ArgumentParser(
@@ -146,9 +156,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask before it costs money")
     parser.add_argument("--report", type=Path, default=Path("probe-report.md"), help="default: probe-report.md")
     parser.add_argument("--model", default=DEFAULT_MODEL, help=f"a chat model that thinks (default: {DEFAULT_MODEL})")
-    parser.add_argument("--pause", type=float, default=1.3, help="seconds between requests (default: 1.3, 46 a minute)")
-    parser.add_argument("--timeout", type=float, default=120, help="seconds for one request (default: 120)")
+    parser.add_argument(
+        "--pause", type=_seconds, default=1.3, help="seconds between requests (default: 1.3, 46 a minute)"
+    )
+    parser.add_argument("--timeout", type=_seconds, default=120, help="seconds for one request (default: 120)")
     given = parser.parse_args(arguments)
+    if not given.report.parent.is_dir() or given.report.is_dir():
+        parser.error(f"--report {given.report}: there is no such folder, or it is one. Name a file.")
     try:
         settings = Settings(model=given.model)
     except SettingsError as error:

@@ -157,12 +157,33 @@ def test_a_price_that_is_not_listed_stays_known() -> None:
     assert read_entry(blank).rates == Rates(Decimal(1), Decimal(2))
 
 
+def test_a_number_without_end_is_no_limit() -> None:
+    with pytest.warns(UserWarning, match="'f' is left out"):
+        assert catalog._adopt({"data": [{"id": "f", "context_length": 1e999}]}) == []
+
+
+@pytest.mark.parametrize("address", ["http://user:hunter2@127.0.0.1:9/v1", "sk-empiriolabs-oops"])
+def test_an_address_with_a_secret_is_refused_without_showing_it(address: str) -> None:
+    with pytest.raises(SettingsError, match="base_url") as refused:
+        catalog.fetch(address)
+    assert "hunter2" not in str(refused.value)
+    assert "oops" not in str(refused.value)
+
+
 def test_a_bad_entry_is_left_out_with_a_warning() -> None:
     bad: list[Any] = [
         {"name": "no id"},
         "text",
         {"id": "b", "context_length": "many"},
         {"id": "c", "pricing": {"prompt": "free", "completion": "0"}},
+        {"id": "d", "pricing": {"prompt": "-1", "completion": "-1"}},
+        {"id": "e", "pricing": {"prompt": "NaN", "completion": "Infinity"}},
+        {"id": "f", "context_length": "1e999"},
+        {"id": "g", "served_from": ["eu"]},
+        {"id": "h", "input_modalities": "text,image"},
+        {"id": "i", "max_output_tokens": -1},
+        {"id": "j", "supported_parameters": [{"name": 5}]},
+        {"id": "k", "supported_parameters": [{"name": "seed", "options": [1, 2]}]},
     ]
     with (
         Sandbox(catalogue=[*bad, {"id": "good", "max_output_tokens": 10}]) as sandbox,
@@ -170,7 +191,7 @@ def test_a_bad_entry_is_left_out_with_a_warning() -> None:
     ):
         cards = catalog.fetch(sandbox.base_url)
     assert [found.id for found in cards] == ["good"]
-    assert len(told) == 4
+    assert len(told) == len(bad)
     assert "'b' is left out" in str(told[2].message)
     with pytest.raises(SettingsError, match="max_tokens=11 is more than good can do: its limit is 10"):
         ChatEmpirioLabs(model="good", max_tokens=11)

@@ -174,3 +174,14 @@ def test_nothing_imports_it() -> None:
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert "empiriolabs_core.settings" in done.stdout
     assert "empiriolabs_core.probe" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--report", "no-such-folder/x.md"], ["--report", "."], ["--pause", "-1"], ["--timeout", "nan"]]
+)
+def test_wrong_arguments_cost_nothing(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    monkeypatch.setenv("EMPIRIOLABS_API_KEY", sandbox.api_key)
+    monkeypatch.setenv("EMPIRIOLABS_API_BASE", sandbox.base_url)
+    with pytest.raises(SystemExit):
+        main(["--yes", *arguments])
+    assert sandbox.requests == []
