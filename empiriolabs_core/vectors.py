@@ -7,7 +7,7 @@ import base64
 import binascii
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Annotated, Any, Literal, NamedTuple
@@ -55,7 +55,7 @@ class EmbeddingFields(ConnectionFields):
     max_concurrency: Annotated[int, Field(strict=True, ge=1)] = 4
     """Most requests at a time, 1 or more: of one call, or of all calls in one event loop. Default: 4."""
 
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+    def embed(self, texts: Iterable[str]) -> list[list[float]]:
         """Return a vector for each text, in order. Batches are sent side by side, `max_concurrency` at a time.
 
         Raises:
@@ -64,16 +64,16 @@ class EmbeddingFields(ConnectionFields):
         """
         requests = list(self._requests(texts))
         if len(requests) < 2:
-            return [vector for request in requests for vector in self._embed(request)]
-        with ThreadPoolExecutor(min(self.max_concurrency, len(requests))) as pool:
+            return self._joined(map(self._embed, requests))
+        # The first error is raised at once; `with` would wait for the other requests.
+        pool = ThreadPoolExecutor(min(self.max_concurrency, len(requests)), "empiriolabs-embed")
+        try:
             batches = [pool.submit(copy_context().run, self._embed, request) for request in requests]
-            try:
-                return [vector for batch in batches for vector in batch.result()]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            return self._joined(batch.result() for batch in batches)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    async def aembed(self, texts: Sequence[str]) -> list[list[float]]:
+    async def aembed(self, texts: Iterable[str]) -> list[list[float]]:
         """Do what `embed` does, asynchronously."""
         limit = self.gateway.async_limit(self.max_concurrency)
 
@@ -84,18 +84,28 @@ class EmbeddingFields(ConnectionFields):
 
         tasks = [asyncio.ensure_future(one(request)) for request in self._requests(texts)]
         try:
-            return [vector for batch in await asyncio.gather(*tasks) for vector in batch]
+            return self._joined(await asyncio.gather(*tasks))
         except BaseException:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
 
+    def _joined(self, batches: Iterable[list[list[float]]]) -> list[list[float]]:
+        vectors = [vector for batch in batches for vector in batch]
+        lengths = {len(vector) for vector in vectors}
+        if len(lengths) > 1 or (self.dimensions is not None and lengths - {self.dimensions}):
+            wanted = "one length" if self.dimensions is None else f"dimensions={self.dimensions}"
+            raise InvalidReplyError(
+                f"Vectors of {wanted} were asked for, but some of {sorted(lengths)} came. Try again."
+            )
+        return vectors
+
     def _embed(self, request: Request) -> list[list[float]]:
         with _explained(request):
             return read_vectors(self.gateway.send(EMBEDDINGS, request), len(request.body["input"]))
 
-    def _requests(self, texts: Sequence[str]) -> Iterator[Request]:
+    def _requests(self, texts: Iterable[str]) -> Iterator[Request]:
         checked = check_texts(texts, "texts")
         body: JSON = {"model": self.model, "encoding_format": self.encoding_format}
         if self.dimensions is not None:
@@ -104,7 +114,7 @@ class EmbeddingFields(ConnectionFields):
             yield Request({**body, "input": checked[start : start + self.batch_size]}, {})
 
 
-def check_texts(texts: Sequence[str], what: str) -> list[str]:
+def check_texts(texts: Iterable[str], what: str) -> list[str]:
     """Return the texts if each is a string with something in it.
 
     Raises:
@@ -112,12 +122,13 @@ def check_texts(texts: Sequence[str], what: str) -> list[str]:
     """
     if isinstance(texts, str):
         raise SettingsError(f"{what} takes a list of strings, not one string.")
-    for number, text in enumerate(texts):
+    checked = list(texts)
+    for number, text in enumerate(checked):
         if not isinstance(text, str):
             raise SettingsError(f"{what}[{number}] is a {type(text).__name__}. Only strings can be sent, no tokens.")
         if not text:
             raise SettingsError(f"{what}[{number}] is empty. Leave it out.")
-    return list(texts)
+    return checked
 
 
 class _explained:
@@ -196,28 +207,32 @@ class RerankFields(ConnectionFields):
     instruct: str | None = None
     """What relevance means here, in English. (Model page)"""
 
-    def rerank(self, query: str, documents: Sequence[str]) -> list[Ranked]:
+    def rerank(self, query: str, documents: Iterable[str]) -> list[Ranked]:
         """Return the documents' places and scores, the most relevant first; ties keep the order that was sent.
 
         Raises:
             SettingsError: the query or a document is no string, or empty, or there are more than 500.
             InvalidReplyError: the reply is no ranking of these documents.
         """
-        if not documents:
+        checked = check_texts(documents, "documents")
+        if not checked:
             return []
-        return read_ranking(self.gateway.send(RERANKS, self._request(query, documents)), len(documents))
+        request = self._request(query, checked)
+        return read_ranking(self.gateway.send(RERANKS, request), len(checked), self.top_n)
 
-    async def arerank(self, query: str, documents: Sequence[str]) -> list[Ranked]:
+    async def arerank(self, query: str, documents: Iterable[str]) -> list[Ranked]:
         """Do what `rerank` does, asynchronously."""
-        if not documents:
+        checked = check_texts(documents, "documents")
+        if not checked:
             return []
-        return read_ranking(await self.gateway.asend(RERANKS, self._request(query, documents)), len(documents))
+        request = self._request(query, checked)
+        return read_ranking(await self.gateway.asend(RERANKS, request), len(checked), self.top_n)
 
-    def _request(self, query: str, documents: Sequence[str]) -> Request:
+    def _request(self, query: str, documents: list[str]) -> Request:
         if len(documents) > MOST_DOCUMENTS:
             raise SettingsError(f"{len(documents)} documents are more than one request takes: {MOST_DOCUMENTS}.")
         check_texts([query], "query")
-        body: JSON = {"model": self.model, "query": query, "documents": check_texts(documents, "documents")}
+        body: JSON = {"model": self.model, "query": query, "documents": documents}
         if self.top_n is not None:
             body["top_n"] = min(self.top_n, len(documents))
         if self.instruct is not None:
@@ -226,16 +241,21 @@ class RerankFields(ConnectionFields):
 
 
 @readable
-def read_ranking(reply: JSON, count: int) -> list[Ranked]:
-    """Return the ranking of a reply, which stands under `output.results`.
+def read_ranking(reply: JSON, count: int, top_n: int | None = None) -> list[Ranked]:
+    """Return the ranking of a reply, which stands under `output.results`. More than were asked for are left out.
 
     Raises:
-        InvalidReplyError: it names a document that was not sent or names one twice, or a score is not finite.
+        InvalidReplyError: there are fewer, it names a document that was not sent or names one twice, or a score is not
+            finite.
     """
+    wanted = min(top_n or count, count)
     ranked = [Ranked(result["index"], float(result["relevance_score"])) for result in reply["output"]["results"]]
     places = [found.place for found in ranked]
-    if len(set(places)) != len(places) or not set(places) <= set(range(count)):
-        raise InvalidReplyError(f"{count} documents were sent, but the ranking names {places}.")
+    known = all(type(place) is int and 0 <= place < count for place in places)
+    if not known or len(set(places)) != len(places) or len(places) < wanted:
+        raise InvalidReplyError(
+            f"{count} documents were sent and {wanted} wanted, but the ranking names {excerpt(places)}. Try again."
+        )
     if not all(math.isfinite(found.score) for found in ranked):
         raise InvalidReplyError("A score of the ranking is not finite.")
-    return sorted(ranked, key=lambda found: (-found.score, found.place))
+    return sorted(ranked, key=lambda found: (-found.score, found.place))[:wanted]

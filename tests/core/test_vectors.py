@@ -6,6 +6,9 @@ import asyncio
 import base64
 import pickle
 import struct
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -33,6 +36,15 @@ from langchain_empiriolabs import EmpirioLabsRerank as LangChainRerank
 from llamaindex_empiriolabs import EmpirioLabs, EmpirioLabsEmbedding
 from llamaindex_empiriolabs import EmpirioLabsRerank as LlamaIndexRerank
 from tests.core.test_fuzz import ANY_JSON
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_under_way() -> Iterator[None]:
+    """Wait for requests beside one that failed: they would take faults that are meant for the next test."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("empiriolabs-embed"):
+            thread.join()
 
 
 @pytest.fixture
@@ -218,6 +230,41 @@ def test_an_index_of_a_thousand_documents_under_faults(where: dict[str, Any], sa
 
 
 TEXTS = ["Stock markets fell.", "The cat sat on the mat.", "A cat and a dog.", "Nothing."]
+
+
+def test_texts_out_of_a_generator(where: dict[str, Any]) -> None:
+    embeddings: Any = EmpirioLabsEmbeddings(**where)
+    assert embeddings.embed_documents(text for text in TEXTS) == embeddings.embed_documents(TEXTS)
+    rerank: Any = LangChainRerank(**where)
+    assert rerank.rerank("cat", (text for text in TEXTS)) == rerank.rerank("cat", TEXTS)
+
+
+def test_the_first_error_of_many_batches_is_raised_at_once(where: dict[str, Any], sandbox: Sandbox) -> None:
+    sandbox.fail(Fault("status", status=401), Fault("timeout", seconds=4))
+    embeddings = EmpirioLabsEmbeddings(batch_size=1, **where)
+    before = time.monotonic()
+    with pytest.raises(openai.AuthenticationError):
+        embeddings.embed_documents(["a", "b"])
+    assert time.monotonic() - before < 3
+
+
+@pytest.mark.parametrize("lengths", [[4, 4], [256, 255]])
+def test_vectors_of_another_length_than_asked_for(where: dict[str, Any], lengths: list[int]) -> None:
+    embeddings = EmpirioLabsEmbeddings(dimensions=256, **where)
+    with pytest.raises(InvalidReplyError, match="dimensions=256"):
+        embeddings._joined([[[0.5] * length] for length in lengths])
+
+
+@pytest.mark.parametrize("places", [[0], [], [0.0, 1, 2], [True, 0, 2], [0, 1, 3]])
+def test_a_ranking_that_is_none_of_these_documents(places: list[Any]) -> None:
+    results = [{"index": place, "relevance_score": 0.5} for place in places]
+    with pytest.raises(InvalidReplyError, match="3 documents were sent and 3 wanted"):
+        read_ranking({"output": {"results": results}}, 3)
+
+
+def test_no_more_documents_than_wanted() -> None:
+    results = [{"index": place, "relevance_score": place / 10} for place in range(3)]
+    assert read_ranking({"output": {"results": results}}, 3, 1) == [Ranked(2, 0.2)]
 
 
 def test_rerank_in_langchain(where: dict[str, Any], sandbox: Sandbox) -> None:
