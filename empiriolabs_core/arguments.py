@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import difflib
 import functools
-import math
 import re
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from empiriolabs_core.errors import SettingsError, excerpt
+from empiriolabs_core.gateway import DEFAULT_API_BASE
 from empiriolabs_core.replies import JSON
 
 DEFAULT_TIMEOUT = 900.0
@@ -23,6 +24,7 @@ OPTIONS = ("timeout", "request_timeout", "max_retries", "extra_headers")
 """Arguments of a call that are about the request, not its body."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LONGEST = 10**6
 _PHASES = {"connect", "read", "write", "pool"}
 
 _OURS = ("messages", "stream")
@@ -155,15 +157,21 @@ def check_timeout(value: Any) -> Any:
     """Return a usable timeout; `None` is the default, since waiting for ever is never wanted."""
     if value is None:
         return DEFAULT_TIMEOUT
-    if hasattr(value, "connect") and hasattr(value, "read"):
+    if all(hasattr(value, phase) for phase in _PHASES):
+        if unlimited := sorted(phase for phase in _PHASES if getattr(value, phase) is None):
+            raise SettingsError(
+                f"timeout={value!r} sets no limit for {' and '.join(unlimited)}. Give each one seconds."
+            )
         return value
     if isinstance(value, Mapping) and value.keys() == _PHASES:
         # What an openai.Timeout is in JSON.
         from openai import Timeout
 
         return Timeout(**value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise SettingsError(f"timeout={value!r} is no positive number of seconds, nor an openai.Timeout.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST:
+        raise SettingsError(
+            f"timeout={value!r} is no positive number of seconds up to {_LONGEST:,}, nor an openai.Timeout."
+        )
     return value
 
 
@@ -190,6 +198,17 @@ def check_headers(headers: Any, what: str) -> dict[str, str]:
         if not isinstance(value, str) or not value.isascii() or not value.replace("\t", "").isprintable():
             raise SettingsError(f"{what}: the value of {name!r} must be a string of printable ASCII characters.")
     return dict(headers)
+
+
+def check_url(value: str) -> str:
+    """Return the URL of an API, without a slash at its end. A part that may be secret is in no error."""
+    if not re.match(r"https?://[^/\s]+\S*$", value):
+        shown = "the value, which looks like a key," if value.startswith("sk-") else f"{value!r}"
+        raise SettingsError(f"base_url: {shown} is no URL. Write it in full, such as {DEFAULT_API_BASE}.")
+    if "@" in urlsplit(value).netloc:
+        # Error messages name the URL.
+        raise SettingsError("base_url holds a user name or password. Pass them in default_headers.")
+    return value.rstrip("/")
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

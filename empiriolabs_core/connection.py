@@ -6,7 +6,6 @@ import inspect
 import os
 import re
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -22,7 +21,14 @@ from pydantic import (
 )
 from typing_extensions import Never
 
-from empiriolabs_core.arguments import DEFAULT_TIMEOUT, check_headers, check_retries, check_timeout, sentences
+from empiriolabs_core.arguments import (
+    DEFAULT_TIMEOUT,
+    check_headers,
+    check_retries,
+    check_timeout,
+    check_url,
+    sentences,
+)
 from empiriolabs_core.catalog import BASE_VARIABLE
 from empiriolabs_core.costs import count_call
 from empiriolabs_core.errors import MissingKeyError, SettingsError
@@ -134,13 +140,7 @@ class ConnectionFields(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _absolute_url(cls, value: str) -> str:
-        if not re.match(r"https?://[^/\s]+\S*$", value):
-            shown = "the value, which looks like a key," if value.startswith("sk-") else f"{value!r}"
-            raise ValueError(f"base_url: {shown} is no URL. Write it in full, such as {DEFAULT_API_BASE}.")
-        if "@" in urlsplit(value).netloc:
-            # Error messages name the URL.
-            raise ValueError("base_url holds a user name or password. Pass them in default_headers.")
-        return value.rstrip("/")
+        return check_url(value)
 
     @field_validator("timeout", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ Docstrings say when an error is raised, and "Worth a retry" where one may help; 
 from __future__ import annotations
 
 import functools
+import json
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
@@ -17,7 +18,23 @@ from typing import Any, TypeVar, cast
 import openai
 
 
-class EmpirioLabsError(Exception):
+class Portable(Exception):
+    """An error that can be pickled and copied, as process pools do. The request, with the key, stays behind."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Take along all but the HTTP request and response."""
+        state = {name: value for name, value in vars(self).items() if name not in ("request", "response")}
+        return _rebuilt, (type(self), self.args, state)
+
+
+def _rebuilt(kind: type[BaseException], arguments: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind)
+    error.args = arguments
+    vars(error).update(state)
+    return error
+
+
+class EmpirioLabsError(Portable):
     """Base of all errors that this package raises itself."""
 
 
@@ -129,21 +146,47 @@ _OVERFLOW_WORDINGS = (
 
 
 def refine(error: openai.APIStatusError) -> openai.APIStatusError:
-    """Return the error as the more exact class of this module, where there is one."""
-    kind: type[openai.APIStatusError] | None = None
+    """Return the error as the more exact class of this module, where there is one, with the text that came."""
+    kind: type[openai.APIStatusError] = type(error)
     if error.status_code == 402:
         kind = InsufficientCreditsError
     elif error.status_code == 408:
         kind = RequestTimeoutError
     elif error.status_code == 400 and _tells_of_overflow(error):
         kind = ContextOverflowError
-    if kind is None or isinstance(error, kind):
+    message = _message(error)
+    if isinstance(error, kind) and message == error.message:
         return error
-    return kind(error.message, response=error.response, body=error.body)
+    return kind(message, response=error.response, body=error.body)
+
+
+def _message(error: openai.APIStatusError) -> str:
+    """Return the error's message. The OpenAI client 3 leaves out bodies that are not of OpenAI's form."""
+    message = excerpt(error.message, 2000)
+    told = error.body.get("message") if isinstance(error.body, Mapping) else None
+    text = excerpt(_text(error))
+    return message if isinstance(told, str) or not text or text in message else f"{message} - {text}"
+
+
+def _text(error: openai.APIStatusError) -> str:
+    try:
+        return error.response.text.strip()
+    except RuntimeError:
+        # The response was closed before it was read.
+        return ""
+
+
+def names_an_error(error: openai.APIStatusError) -> bool:
+    """Tell whether a body has an `error`, as the gateway's own refusals have and those of a wrong path have not."""
+    try:
+        body = json.loads(_text(error))
+    except ValueError:
+        return False
+    return isinstance(body, Mapping) and bool(body.get("error"))
 
 
 def _tells_of_overflow(error: openai.APIStatusError) -> bool:
-    text = f"{error.message} {error.code} {error.type}".lower()
+    text = f"{error.message} {error.code} {error.type} {_text(error)}".lower()
     return any(wording in text for wording in _OVERFLOW_WORDINGS)
 
 

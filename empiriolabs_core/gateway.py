@@ -16,6 +16,7 @@ import ssl
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import openai
@@ -28,6 +29,7 @@ from empiriolabs_core.errors import (
     ReportedError,
     SettingsError,
     excerpt,
+    names_an_error,
     refine,
 )
 from empiriolabs_core.replies import JSON, StreamCheck, check_completion, check_error, check_object
@@ -53,7 +55,8 @@ class Request(NamedTuple):
     options: JSON
 
 
-class Connection(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Connection:
     """Where and how to connect. Two equal connections can share a client.
 
     Attributes:
@@ -74,12 +77,14 @@ class Connection(NamedTuple):
     http_client: Any
     http_async_client: Any
 
+    # Reporters of errors print the members of a tuple one by one, and the key with them; of this, they print the repr.
     def __repr__(self) -> str:
         """Tell all but the secrets."""
         return f"Connection({self.base_url!r})"
 
 
-Meter = Callable[[], Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]]
+Count = Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]
+Meter = Callable[[], Count]
 """Is called before a call, and raises if none may be sent; what it returns is told of the call when it is over."""
 
 
@@ -170,16 +175,12 @@ class Gateway:
     def _post(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
         count = self._meter()
         with _typed_errors(self.connection, request):
-            reply = check(self.client.post(path, **_arguments(request)))
-        count(request.body, reply.get("usage"))
-        return reply
+            return _counted(self.client.post(path, **_arguments(request)), check, request, count)
 
     async def _apost(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
         count = self._meter()
         with _typed_errors(self.connection, request):
-            reply = check(await self.async_client.post(path, **_arguments(request)))
-        count(request.body, reply.get("usage"))
-        return reply
+            return _counted(await self.async_client.post(path, **_arguments(request)), check, request, count)
 
     def stream(self, request: Request) -> Generator[JSON, None, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
@@ -190,7 +191,7 @@ class Gateway:
         ):
             if not _is_event_stream(stream):
                 stream.response.read()
-                raise _no_stream(stream)
+                raise _no_stream(stream, request, count)
             try:
                 for chunk in stream:
                     yield check.see(chunk)
@@ -207,7 +208,7 @@ class Gateway:
             ) as stream:
                 if not _is_event_stream(stream):
                     await stream.response.aread()
-                    raise _no_stream(stream)
+                    raise _no_stream(stream, request, count)
                 try:
                     async for chunk in stream:
                         yield check.see(chunk)
@@ -226,6 +227,17 @@ class Gateway:
         client = self._async_clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.close()
+
+
+def _counted(reply: object, check: Callable[[object], JSON], request: Request, count: Count) -> JSON:
+    """Return a reply if it is what was asked for. Tokens that it reports are counted even if it is not."""
+    usage = reply.get("usage") if isinstance(reply, Mapping) else None
+    if usage:
+        count(request.body, usage)
+        return check(reply)
+    checked = check(reply)
+    count(request.body, None)
+    return checked
 
 
 def _drop_closed(of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
@@ -272,15 +284,19 @@ def _public(base_url: str, timeout: float) -> Connection:
 
 
 def _client_arguments(connection: Connection) -> JSON:
-    timeout = connection.timeout
-    if isinstance(timeout, int | float):
-        timeout = openai.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
     return {
         "api_key": connection.api_key,
         "base_url": connection.base_url,
-        "timeout": timeout,
+        "timeout": _phases(connection.timeout),
         "max_retries": connection.max_retries,
     }
+
+
+def _phases(timeout: Any) -> Any:
+    """Return a time-out in seconds as one for each phase of a request."""
+    return (
+        openai.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)) if isinstance(timeout, int | float) else timeout
+    )
 
 
 def _isolate(client: Any, connection: Connection) -> Any:
@@ -309,7 +325,10 @@ def _tls_context() -> ssl.SSLContext:
 
 def _arguments(request: Request) -> Any:
     """Return the arguments of the OpenAI client's `post`, without its typed layer."""
-    return {"body": _encodable(request.body), "cast_to": object, "options": request.options}
+    options = request.options
+    if "timeout" in options:
+        options = {**options, "timeout": _phases(options["timeout"])}
+    return {"body": _encodable(request.body), "cast_to": object, "options": options}
 
 
 def _encodable(value: Any) -> Any:
@@ -326,7 +345,7 @@ def _refuse_what_is_no_json(request: Request | None) -> None:
     for name, value in (request.body if request else {}).items():
         try:
             json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             # Its value may hold a secret.
             raise SettingsError(f"{name} cannot be sent as JSON: {error}.") from None
 
@@ -335,7 +354,7 @@ def _has_surrogates(value: Any) -> bool:
     if isinstance(value, str):
         return not value.isascii() and _SURROGATE.search(value) is not None
     if isinstance(value, Mapping):
-        return any(_has_surrogates(inner) for inner in value.values())
+        return any(_has_surrogates(name) or _has_surrogates(inner) for name, inner in value.items())
     return isinstance(value, list | tuple) and any(_has_surrogates(inner) for inner in value)
 
 
@@ -343,20 +362,22 @@ def _mended(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, Mapping):
-        return {name: _mended(inner) for name, inner in value.items()}
+        return {_mended(name): _mended(inner) for name, inner in value.items()}
     return [_mended(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _is_event_stream(stream: Any) -> bool:
-    return str(stream.response.headers.get("content-type", "")).startswith("text/event-stream")
+    return str(stream.response.headers.get("content-type", "")).lower().startswith("text/event-stream")
 
 
-def _no_stream(stream: Any) -> InvalidReplyError:
+def _no_stream(stream: Any, request: Request, count: Count) -> InvalidReplyError:
     """Return the error for a whole body that came in place of a stream, or raise the one that it reports."""
     text = stream.response.text
     with contextlib.suppress(json.JSONDecodeError):
         found = json.loads(text)
         if isinstance(found, dict):
+            if found.get("usage"):
+                count(request.body, found["usage"])
             check_error(found)
     return InvalidReplyError(
         f"A stream was asked for, but the gateway answered 200 with {repr(excerpt(text)) if text else 'an empty body'} "
@@ -391,16 +412,9 @@ def _facts(connection: Connection, request: Request | None, error: openai.OpenAI
 def _translated(connection: Connection, request: Request | None, check: StreamCheck | None) -> Iterator[None]:
     try:
         yield
-    except openai.NotFoundError as error:
-        if error.code is not None:
-            raise
-        message = (
-            f"{connection.base_url} has no such path (404). base_url ends with the API's path, such as "
-            f"{DEFAULT_API_BASE}, and with nothing after it."
-        )
-        raise openai.NotFoundError(message, response=error.response, body=error.body) from error
     except openai.APIStatusError as error:
-        better = refine(error)
+        of_the_path = isinstance(error, openai.NotFoundError) and error.code is None and not names_an_error(error)
+        better = _no_such_path(connection, error) if of_the_path else refine(error)
         if better is error:
             raise
         raise better from error
@@ -412,15 +426,26 @@ def _translated(connection: Connection, request: Request | None, check: StreamCh
         raise ReportedError(f"The gateway reported an error in mid-stream: {error.message}", error.body) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InvalidReplyError(f"The reply cannot be read as JSON: {excerpt(str(error))}. Try again.") from error
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError) as error:
         _refuse_what_is_no_json(request)
-        raise
+        if isinstance(error, TypeError):
+            raise
+        # Nested too deeply, or with an integer of thousands of digits.
+        raise InvalidReplyError(f"The reply cannot be read as JSON: {excerpt(str(error))}. Try again.") from error
     except Exception as error:
         # openai 2 lets errors of its HTTP library through while a stream is read. Which library it is
         # depends on the version of openai, so it is told by name.
         if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
             raise
         raise _failed(connection, request, check, error, None) from error
+
+
+def _no_such_path(connection: Connection, error: openai.APIStatusError) -> openai.NotFoundError:
+    message = (
+        f"{connection.base_url} has no such path (404). base_url ends with the API's path, such as "
+        f"{DEFAULT_API_BASE}, and with nothing after it."
+    )
+    return openai.NotFoundError(message, response=error.response, body=error.body)
 
 
 def _failed(

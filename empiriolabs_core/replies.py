@@ -47,12 +47,14 @@ class Usage(NamedTuple):
 
 
 def read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
-    """Read a `usage` object; `None` where the gateway reported none.
+    """Read a `usage` object; `None` where the gateway reported none that can be read.
 
     Cached tokens are read where OpenAI and where DeepSeek put them. Where there is a total and nothing else, as with
     rerank, all of it is input.
     """
     if not usage or not isinstance(usage, Mapping):
+        return None
+    if all(_count(usage, name) is None for name in ("prompt_tokens", "completion_tokens", "total_tokens")):
         return None
     cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
     total, completion = _count(usage, "total_tokens") or 0, _count(usage, "completion_tokens") or 0

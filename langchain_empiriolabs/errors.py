@@ -20,7 +20,7 @@ from empiriolabs_core import errors as core
 _Error = TypeVar("_Error", bound=openai.OpenAIError)
 
 
-class EmpirioLabsAuthenticationError(openai.AuthenticationError, langchain.ModelAuthenticationError):
+class EmpirioLabsAuthenticationError(openai.AuthenticationError, langchain.ModelAuthenticationError, core.Portable):
     """401: the API key is missing, malformed, inactive or unknown.
 
     Check the key, and whether the account still has it.
@@ -31,21 +31,23 @@ class EmpirioLabsInsufficientCreditsError(core.InsufficientCreditsError, langcha
     """402: the account has no credits left."""
 
 
-class EmpirioLabsPermissionDeniedError(openai.PermissionDeniedError, langchain.ModelPermissionDeniedError):
+class EmpirioLabsPermissionDeniedError(
+    openai.PermissionDeniedError, langchain.ModelPermissionDeniedError, core.Portable
+):
     """403: the key may not do this.
 
     Use a key that may.
     """
 
 
-class EmpirioLabsInvalidRequestError(openai.BadRequestError, langchain.ModelInvalidRequestError):
+class EmpirioLabsInvalidRequestError(openai.BadRequestError, langchain.ModelInvalidRequestError, core.Portable):
     """400: a parameter or message was refused.
 
     The message says which; see the fields that the model's card lists.
     """
 
 
-class EmpirioLabsUnprocessableError(openai.UnprocessableEntityError, langchain.ModelInvalidRequestError):
+class EmpirioLabsUnprocessableError(openai.UnprocessableEntityError, langchain.ModelInvalidRequestError, core.Portable):
     """422: a parameter or message was refused.
 
     The message says which; see the fields that the model's card lists.
@@ -56,7 +58,7 @@ class EmpirioLabsContextOverflowError(core.ContextOverflowError, langchain.Conte
     """400: the messages are longer than the model's context window."""
 
 
-class EmpirioLabsNotFoundError(openai.NotFoundError, langchain.ModelNotFoundError):
+class EmpirioLabsNotFoundError(openai.NotFoundError, langchain.ModelNotFoundError, core.Portable):
     """404: there is no such model, or no such path.
 
     Check `base_url`, which ends with `/v1`, and the model: `python -m empiriolabs_core.catalog --live` lists what there
@@ -68,28 +70,28 @@ class EmpirioLabsRequestTimeoutError(core.RequestTimeoutError, langchain.ModelTi
     """408: the gateway gave up waiting. Worth a retry."""
 
 
-class EmpirioLabsConflictError(openai.ConflictError, langchain.ModelAPIError):
+class EmpirioLabsConflictError(openai.ConflictError, langchain.ModelAPIError, core.Portable):
     """409: the request collided with another. Worth a retry.
 
     Wait, then ask again.
     """
 
 
-class EmpirioLabsRateLimitError(openai.RateLimitError, langchain.ModelRateLimitError):
+class EmpirioLabsRateLimitError(openai.RateLimitError, langchain.ModelRateLimitError, core.Portable):
     """429: more requests or tokens per minute than the account may have. Worth a retry.
 
     Wait as long as `Retry-After` says, or send less at a time. The client does so `max_retries` times.
     """
 
 
-class EmpirioLabsServerError(openai.InternalServerError, langchain.ModelAPIError):
+class EmpirioLabsServerError(openai.InternalServerError, langchain.ModelAPIError, core.Portable):
     """5xx: the gateway or the model behind it failed. Worth a retry.
 
     Wait, then ask again. The client does so `max_retries` times.
     """
 
 
-class EmpirioLabsStatusError(openai.APIStatusError, langchain.ModelInvalidRequestError):
+class EmpirioLabsStatusError(openai.APIStatusError, langchain.ModelInvalidRequestError, core.Portable):
     """Any other status.
 
     Look at `status_code` and `body`.

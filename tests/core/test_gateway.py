@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import copy
 import gc
+import json
+import pickle
 import subprocess
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import openai
 import pytest
 
-from empiriolabs_core.errors import ConnectionDroppedError, InvalidReplyError
-from empiriolabs_core.gateway import CHAT, Gateway, Request
+from empiriolabs_core.costs import track_cost
+from empiriolabs_core.errors import (
+    ConnectionDroppedError,
+    ContextOverflowError,
+    InvalidReplyError,
+    NoAnswerInTimeError,
+    ReportedError,
+    SettingsError,
+)
+from empiriolabs_core.gateway import CHAT, CONNECT_TIMEOUT, Gateway, Request
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from empiriolabs_core.settings import Settings
-from langchain_empiriolabs import EmpirioLabsEmbeddings
+from langchain_empiriolabs import ChatEmpirioLabs, EmpirioLabsEmbeddings
 from tests.drivers import DRIVERS, Case
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 CANARY = "canary-3b1f"
+
+
+def answer_of(settings: Settings, stream: bool) -> Any:
+    request = ask(settings, stream=stream)
+    return list(settings.gateway.stream(request)) if stream else settings.gateway.complete(request)
 
 
 def ask(settings: Settings, stream: bool = False, **call: Any) -> Request:
@@ -159,3 +179,166 @@ def test_the_time_out_of_a_call_is_the_one_that_is_told(sandbox: Sandbox, settin
     sandbox.fail(Fault("timeout", seconds=2))
     with pytest.raises(openai.APITimeoutError, match=r"timeout=0\.2"):
         settings.gateway.complete(ask(settings, timeout=0.2))
+
+
+@contextmanager
+def answering(status: int, body: Any, kind: str = "application/json") -> Iterator[Settings]:
+    """Serve one answer for ever, of whatever shape; yield settings that lead there."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield Settings(base_url=f"http://127.0.0.1:{server.server_port}/v1", api_key="sk-x", max_retries=0)
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "The model foo does not exist", "type": "not_found_error"}},
+        {"type": "error", "error": {"type": "not_found_error", "message": "The model foo does not exist"}},
+        {"error": "The model foo does not exist"},
+    ],
+)
+def test_a_404_in_the_gateways_own_words(body: Any) -> None:
+    with answering(404, body) as elsewhere, pytest.raises(openai.NotFoundError, match="model foo does not exist"):
+        elsewhere.gateway.complete(ask(elsewhere))
+
+
+@pytest.mark.parametrize("status", [400, 402, 422, 502])
+@pytest.mark.parametrize("body", [{"error": "Told so."}, {"detail": "Told so."}, ["Told so."], "Told so.", b"Told so."])
+@pytest.mark.parametrize("stream", [False, True])
+def test_error_bodies_of_odd_shapes_are_told(status: int, body: Any, stream: bool) -> None:
+    with answering(status, body) as elsewhere, pytest.raises(openai.APIStatusError, match="Told so") as raised:
+        answer_of(elsewhere, stream)
+    assert raised.value.status_code == status
+
+
+def test_an_overflow_in_an_odd_shape_and_an_endless_message() -> None:
+    with answering(400, {"detail": "maximum context length is 5"}) as there, pytest.raises(ContextOverflowError):
+        there.gateway.complete(ask(there))
+    with answering(400, {"error": {"message": "x" * 10**6}}) as there, pytest.raises(openai.BadRequestError) as raised:
+        there.gateway.complete(ask(there))
+    assert len(str(raised.value)) < 3000
+
+
+DEEP = b"[" * 100_000
+LONG = b'{"choices": [], "x": ' + b"1" * 5000 + b"}"
+
+
+@pytest.mark.parametrize("raw", [DEEP, LONG], ids=["deep", "long integer"])
+@pytest.mark.parametrize("way", ["whole", "event", "whole in place of a stream"])
+def test_json_that_python_cannot_read(raw: bytes, way: str) -> None:
+    event = way == "event"
+    kind = "Text/Event-Stream; charset=utf-8" if event else "application/json"
+    with answering(200, b"data: " + raw + b"\n\n" if event else raw, kind) as there, pytest.raises(InvalidReplyError):
+        answer_of(there, stream=way != "whole")
+
+
+USAGE = {"prompt_tokens": 10**6, "completion_tokens": 10**6, "total_tokens": 2 * 10**6}
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        ({"choices": []}, InvalidReplyError),
+        ({"choices": [{"finish_reason": "stop"}]}, InvalidReplyError),
+        ({"error": {"message": "No."}}, ReportedError),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_tokens_of_a_reply_that_is_refused_count(reply: Any, kind: Any, stream: bool) -> None:
+    with answering(200, {**reply, "usage": USAGE}) as there, track_cost() as costs, pytest.raises(kind):
+        answer_of(there, stream)
+    assert costs.total.output_tokens == 10**6
+    assert costs.total_usd > 0
+
+
+def test_a_connection_shows_no_secret_to_what_walks_through_it(where: dict[str, Any]) -> None:
+    connection = Settings(**{**where, "api_key": "sk-secret", "default_headers": {"x": "sk-secret"}}).gateway.connection
+    assert not isinstance(connection, Sequence)
+    assert "sk-secret" not in repr(connection)
+
+
+@pytest.mark.parametrize("adapter", [Settings, ChatEmpirioLabs])
+@pytest.mark.parametrize(
+    "fault", ["refused", "timeout", "incomplete", 400, 401, 402, 403, 404, 408, 409, 422, 429, 500]
+)
+def test_errors_travel_without_the_request(sandbox: Sandbox, where: dict[str, Any], adapter: Any, fault: Any) -> None:
+    arguments = {**where, "max_retries": 0}
+    if fault == "refused":
+        arguments["base_url"] = "http://127.0.0.1:9/v1"
+    elif fault == "timeout":
+        sandbox.fail(Fault("timeout", seconds=0.5))
+        arguments["timeout"] = 0.1
+    elif fault == "incomplete":
+        sandbox.script(Answer(chunks=[{"choices": [{"index": 0, "delta": {"content": "a"}}]}]))
+    else:
+        sandbox.fail(Fault("status", status=fault, message="Told so."))
+    llm = adapter(**arguments)
+    with pytest.raises(openai.OpenAIError) as raised:
+        answer_of(llm, stream=True) if adapter is Settings else list(llm.stream("Hello"))
+    error = raised.value
+    if not type(error).__module__.startswith("openai"):
+        # The client's own errors cannot be pickled.
+        for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+            assert type(again) is type(error)
+            assert str(again) == str(error)
+            assert getattr(again, "status_code", None) == getattr(error, "status_code", None)
+            assert not hasattr(again, "response")
+        assert sandbox.api_key.encode() not in pickle.dumps(error)
+
+
+def _fails(base_url: str) -> None:
+    ChatEmpirioLabs(base_url=base_url, api_key="sk-x", max_retries=0).invoke("Hello")
+
+
+def test_a_process_pool_survives_a_failed_call() -> None:
+    with concurrent.futures.ProcessPoolExecutor(1) as pool:
+        with pytest.raises(openai.APIConnectionError):
+            pool.submit(_fails, "http://127.0.0.1:9/v1").result()
+        assert pool.submit(len, "abc").result() == 3
+
+
+@pytest.mark.parametrize("timeout", [openai.Timeout(None), openai.Timeout(5, read=None), 10**12, 1e300])
+def test_there_is_always_a_time_out(settings: Settings, timeout: Any) -> None:
+    with pytest.raises(SettingsError, match="timeout"):
+        ask(settings, timeout=timeout)
+    with pytest.raises(SettingsError, match="timeout"):
+        Settings(api_key="sk-x", timeout=timeout)
+
+
+def test_the_time_to_connect_is_limited_for_a_call_too(settings: Settings) -> None:
+    seen: list[Any] = []
+    settings.gateway.client._client.event_hooks["request"] = [
+        lambda request: seen.append(request.extensions["timeout"])
+    ]
+    settings.gateway.complete(ask(settings, timeout=14))
+    settings.gateway.complete(ask(settings, timeout=3))
+    assert [(phases["connect"], phases["read"]) for phases in seen] == [(CONNECT_TIMEOUT, 14), (3, 3)]
+
+
+def test_half_an_emoji_in_a_key_can_be_sent(sandbox: Sandbox, settings: Settings) -> None:
+    settings.gateway.complete(ask(settings, extra_body={"other": {"cut \ud83d": 1}}))
+    assert sandbox.requests[-1].body["other"] == {"cut \ufffd": 1}
+
+
+def test_what_is_not_the_errors_fault_is_a_time_out_still(sandbox: Sandbox, where: dict[str, Any]) -> None:
+    sandbox.fail(Fault("timeout", seconds=0.5))
+    settings = Settings(**{**where, "max_retries": 0})
+    with pytest.raises(NoAnswerInTimeError, match="ReadTimeout"):
+        settings.gateway.complete(ask(settings, timeout=openai.Timeout(5, read=0.1)))
