@@ -8,7 +8,7 @@ import binascii
 import math
 from array import array
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -69,6 +69,8 @@ class EmbeddingFields(ConnectionFields):
         pool = ThreadPoolExecutor(min(self.max_concurrency, len(requests)), "empiriolabs-embed")
         try:
             batches = [pool.submit(copy_context().run, self._embed, request) for request in requests]
+            for batch in as_completed(batches):
+                batch.result()
             return self._joined(batch.result() for batch in batches)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
