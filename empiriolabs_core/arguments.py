@@ -128,10 +128,14 @@ def _by_field_name(data: Mapping[str, Any], names: dict[str, str], owner: type[B
         if name not in names and (name in _OURS or name not in standard_fields()):
             raise SettingsError(unknown_argument(name, owner))
         if given.get(name) is not None and value is not None:
-            raise SettingsError(f"{name!r} was given twice, once as {spelling!r}. Give it once.")
+            raise SettingsError(_given_twice(name, spelling))
         if value is not None or name not in given:
             given[name] = value
     return given
+
+
+def _given_twice(name: str, spelling: str) -> str:
+    return f"{name!r} was given twice, once as {spelling!r}. Give it once."
 
 
 def request_options(call: Mapping[str, Any]) -> JSON:
@@ -144,7 +148,7 @@ def request_options(call: Mapping[str, Any]) -> JSON:
     for name, value in call.items():
         if name in ("timeout", "request_timeout") and value is not None:
             if "timeout" in options:
-                raise SettingsError(f"'timeout' was given twice, once as {name!r}. Give it once.")
+                raise SettingsError(_given_twice("timeout", name))
             options["timeout"] = check_timeout(value)
         elif name == "max_retries" and value is not None:
             options["max_retries"] = check_retries(value)
@@ -229,7 +233,7 @@ def unknown_argument(name: str, owner: type[BaseModel]) -> str:
     """Say that there is no such argument, and which one may be meant."""
     known = field_names(owner)
     if name in known:
-        return f"{known[name]!r} was given twice, once as {name!r}. Give it once."
+        return _given_twice(known[name], name)
     further = "extra_body" in known
     close = difflib.get_close_matches(name, [*known, *(standard_fields() if further else ())], n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -42,9 +42,9 @@ def call_for(schema: Any, strict: bool | None) -> tuple[dict[str, Any], Parser]:
     Raises:
         SettingsError: the schema is not one of an object.
     """
-    (converted,) = wire_tools([schema])
-    _check_object(schema, converted["function"].get("parameters"))
-    (converted,) = wire_tools([schema], strict)
+    plain = wire_tools([schema])
+    _check_object(schema, plain[0]["function"].get("parameters"))
+    (converted,) = wire_tools(plain, strict)
     function = converted["function"]
     tool = {**converted, "function": {**function, "name": plain_name(function["name"])}}
     if _is_pydantic(schema) and tool == converted:

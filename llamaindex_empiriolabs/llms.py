@@ -207,9 +207,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         messages = list(chat_history or [])
         if user_msg is not None:
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
-        tools = list(tools)
         specs = [_spec(tool) for tool in tools]
-        _check_names(tools, specs)
         if strict is not None:
             specs = [{**spec, "function": {**spec["function"], "strict": strict}} for spec in specs]
         choice = tool_choice_to_wire(tool_choice, specs, required=tool_required)
@@ -376,21 +374,21 @@ async def _aone_call_each(responses: ChatResponseAsyncGen) -> ChatResponseAsyncG
             yield one_call_only(response)
 
 
-def _check_names(tools: Sequence[BaseTool], specs: Sequence[dict[str, Any]]) -> None:
-    """Raise `SettingsError` for a name that goes out as another one: what the model calls would not be found."""
-    for tool, spec in zip(tools, specs, strict=True):
-        name = tool.metadata.name or ""
-        if spec["function"]["name"] != name or plain_name(name) != name:
-            raise SettingsError(
-                f"A tool cannot have the name {name!r}: names have up to 64 letters, digits, _ and -. Name it "
-                f"{plain_name(name)!r}, for instance."
-            )
+def _check_tool(tool: BaseTool) -> None:
+    """Raise `SettingsError` for what is no tool, or has a name that goes out as another one and is not found again."""
+    if not hasattr(tool, "metadata"):
+        raise SettingsError(f"{excerpt(repr(tool))} is no tool. Pass FunctionTool.from_defaults(...) of a function.")
+    name = tool.metadata.name or ""
+    if plain_name(name) != name:
+        raise SettingsError(
+            f"A tool cannot have the name {name!r}: names have up to 64 letters, digits, _ and -. Name it "
+            f"{plain_name(name)!r}, for instance."
+        )
 
 
 def _spec(tool: BaseTool) -> dict[str, Any]:
     """Return a tool for the wire. Of a class that refers to itself, LlamaIndex leaves out which definition it is."""
-    if not hasattr(tool, "metadata"):
-        raise SettingsError(f"{excerpt(repr(tool))} is no tool. Pass FunctionTool.from_defaults(...) of a function.")
+    _check_tool(tool)
     spec: dict[str, Any] = tool.metadata.to_openai_tool(skip_length_check=True)
     fn_schema = tool.metadata.fn_schema
     if fn_schema is None or "type" in spec["function"]["parameters"]:
