@@ -46,8 +46,9 @@ REFERENCE = [
     "langchain_empiriolabs",
     "langchain_empiriolabs.errors",
     "llamaindex_empiriolabs",
-    *[f"empiriolabs_core.{name}" for name in ("settings", "connection", "vectors", "catalog", "costs", "errors")],
-    *[f"empiriolabs_core.{name}" for name in ("sandbox", "sandbox.faults", "gateway", "replies")],
+    *[f"empiriolabs_core.{name}" for name in ("settings", "connection", "vectors", "costs", "errors")],
+    *[f"empiriolabs_core.{name}" for name in ("catalog.cards", "catalog.live", "sandbox", "sandbox.faults")],
+    *[f"empiriolabs_core.{name}" for name in ("gateway", "replies", "tool_calls", "citations")],
 ]
 """The modules whose public names are documented."""
 

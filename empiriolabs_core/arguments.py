@@ -13,9 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from empiriolabs_core.errors import SettingsError, excerpt
-from empiriolabs_core.gateway import DEFAULT_API_BASE
-from empiriolabs_core.replies import JSON
+from empiriolabs_core.errors import DEFAULT_API_BASE, JSON, SettingsError, excerpt
 
 DEFAULT_TIMEOUT = 900.0
 """Seconds: the gateway's own limit for one request is 15 minutes."""
@@ -222,11 +220,6 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(name)
         merged[name] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
-
-
-def plain_name(name: str) -> str:
-    """Return a name with only such characters as a tool or schema may have in its name. (OpenAI, DeepSeek)"""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "response"
 
 
 def unknown_argument(name: str, owner: type[BaseModel]) -> str:

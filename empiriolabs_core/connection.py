@@ -29,13 +29,9 @@ from empiriolabs_core.arguments import (
     check_url,
     sentences,
 )
-from empiriolabs_core.catalog import BASE_VARIABLE
 from empiriolabs_core.costs import count_call
-from empiriolabs_core.errors import MissingKeyError, SettingsError
-from empiriolabs_core.gateway import DEFAULT_API_BASE, Connection, Gateway
-
-KEY_VARIABLE = "EMPIRIOLABS_API_KEY"
-"""The environment variable that holds the API key."""
+from empiriolabs_core.errors import BASE_VARIABLE, DEFAULT_API_BASE, KEY_VARIABLE, MissingKeyError, SettingsError
+from empiriolabs_core.gateway import Connection, Gateway
 
 _STAYS_HERE = ("api_key", "default_headers", "http_client", "http_async_client")
 

@@ -17,6 +17,16 @@ from typing import Any, TypeVar, cast
 
 import openai
 
+JSON = dict[str, Any]
+"""A JSON object."""
+
+KEY_VARIABLE = "EMPIRIOLABS_API_KEY"
+"""The environment variable that holds the API key."""
+BASE_VARIABLE = "EMPIRIOLABS_API_BASE"
+"""The environment variable that holds another URL of the API."""
+DEFAULT_API_BASE = "https://api.empiriolabs.ai/v1"
+"""URL of the public gateway."""
+
 
 class Portable(Exception):
     """An error that can be pickled and copied, as process pools do. The request, with the key, stays behind."""

@@ -23,6 +23,8 @@ import openai
 
 from empiriolabs_core import __version__
 from empiriolabs_core.errors import (
+    DEFAULT_API_BASE,
+    JSON,
     ConnectionDroppedError,
     InvalidReplyError,
     NoAnswerInTimeError,
@@ -32,13 +34,11 @@ from empiriolabs_core.errors import (
     names_an_error,
     refine,
 )
-from empiriolabs_core.replies import JSON, StreamCheck, check_completion, check_error, check_object
+from empiriolabs_core.replies import StreamCheck, check_completion, check_error, check_object
 
 CHAT = "/chat/completions"
 """Path of chat, below the base URL."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
-DEFAULT_API_BASE = "https://api.empiriolabs.ai/v1"
-"""URL of the public gateway."""
 CONNECT_TIMEOUT = 10.0
 """Seconds to wait for a connection. The rest of a timeout is for the answer."""
 

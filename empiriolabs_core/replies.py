@@ -1,31 +1,26 @@
 """Reads wire dictionaries: whole replies and stream chunks.
 
-The arguments of tool calls, which go back as they came, are read and written here.
 Everything is a function without input or output of its own, or a small object that is fed one chunk after the other,
 so that sync and async callers share it.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from empiriolabs_core.citations import SOURCE_KEYS, note_sources
 from empiriolabs_core.errors import (
+    JSON,
     IncompleteStreamError,
     InvalidReplyError,
     ReportedError,
-    UnsupportedContentError,
     excerpt,
     readable,
     warn_once,
 )
-
-JSON = dict[str, Any]
+from empiriolabs_core.tool_calls import ToolCallPiece, ToolCalls
 
 
 class Usage(NamedTuple):
@@ -201,116 +196,6 @@ class StreamCheck:
             )
 
 
-@dataclass
-class ToolCall:
-    """A tool call that is being streamed.
-
-    Attributes:
-        position: its place among the calls, from 0.
-        id: its id, once it has come.
-        name: the tool's name, once it has come.
-        arguments: the JSON text so far.
-    """
-
-    position: int
-    id: str | None = None
-    name: str | None = None
-    arguments: str = ""
-
-
-class ToolCallPiece(NamedTuple):
-    """What one delta added to a call.
-
-    Attributes:
-        call: the call so far.
-        id: the call's id, only where it is new.
-        name: the tool's name, only where it is new.
-        arguments: the piece of JSON text.
-    """
-
-    call: ToolCall
-    id: str | None
-    name: str | None
-    arguments: str
-
-
-class ToolCalls:
-    """Puts streamed tool calls together, in every shape that servers send.
-
-    Calls are told apart by `index`, and by `id` where a server reuses an index. A name or id that is
-    repeated on every delta is taken once; a null name and a missing `function` are tolerated. A call without
-    an id gets one from `add_ids`. `calls` is the list so far, in order of first appearance.
-    """
-
-    def __init__(self) -> None:
-        self.calls: list[ToolCall] = []
-        self._by_index: dict[int | None, ToolCall] = {}
-        self._by_id: dict[tuple[int | None, str], ToolCall] = {}
-
-    def add(self, deltas: list[JSON]) -> Iterator[ToolCallPiece]:
-        """Take the `tool_calls` of one delta; yield what each entry added."""
-        for delta in deltas:
-            function = delta.get("function") or {}
-            call = self._find(delta.get("index"), delta.get("id"))
-            new_id = delta.get("id") if call.id is None else None
-            new_name = function.get("name") if call.name is None else None
-            arguments = function.get("arguments") or ""
-            if new_id:
-                call.id = new_id
-                self._by_id[delta.get("index"), new_id] = call
-            if new_name:
-                call.name = new_name
-            if arguments:
-                call.arguments += arguments
-            yield ToolCallPiece(call, new_id or None, new_name or None, arguments)
-
-    def add_ids(self) -> list[ToolCall]:
-        """Give an id to each call that came without; return those calls. Frameworks match results by it."""
-        without = [call for call in self.calls if not call.id]
-        for call in without:
-            call.id = new_call_id()
-        return without
-
-    def _find(self, index: int | None, call_id: str | None) -> ToolCall:
-        call = self._by_index.get(index)
-        if call is not None and call_id and call.id and call.id != call_id:
-            call = self._by_id.get((index, call_id))
-        if call is None:
-            call = ToolCall(position=len(self.calls))
-            self.calls.append(call)
-        self._by_index[index] = call
-        return call
-
-
-def new_call_id() -> str:
-    """Return an id for a tool call that came without one."""
-    return f"call_{uuid.uuid4().hex}"
-
-
-def read_arguments(text: str | None) -> JSON | None:
-    """Return the arguments of a tool call; `None` if they are no JSON object. No text and `null` are no arguments."""
-    try:
-        # Models write raw line breaks into JSON strings; strict JSON forbids them.
-        value = json.loads(text or "{}", strict=False)
-    except json.JSONDecodeError:
-        return None
-    return {} if value is None else value if isinstance(value, dict) else None
-
-
-def write_arguments(arguments: Any, tool: str) -> str:
-    """Return the arguments of a tool call as the JSON text that is sent.
-
-    Raises:
-        UnsupportedContentError: there is no JSON for them.
-    """
-    try:
-        return json.dumps(arguments, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise UnsupportedContentError(
-            f"The arguments of the call of {tool!r} cannot be sent: {error}. They are: {excerpt(repr(arguments))}."
-        ) from error
-
-
 def warn_if_cut_short(finish_reason: str | None, text: object, tool_calls: object) -> None:
     """Warn that an answer is empty since the reasoning before it took all of `max_tokens`."""
     if finish_reason == "length" and not text and not tool_calls:
@@ -319,81 +204,6 @@ def warn_if_cut_short(finish_reason: str | None, text: object, tool_calls: objec
             "Raise max_tokens, or lower thinking_budget or reasoning_effort.",
             stacklevel=2,
         )
-
-
-class Citation(NamedTuple):
-    """A source that an answer names.
-
-    Attributes:
-        url: where it is.
-        title: its title, if there is one.
-        cited_text: the text that is cited, if it came.
-        start_index: where the citation starts in the answer's text, in characters, where the gateway gave it.
-        end_index: where it ends.
-    """
-
-    url: str
-    title: str | None = None
-    cited_text: str | None = None
-    start_index: int | None = None
-    end_index: int | None = None
-
-
-SOURCE_KEYS = frozenset({"annotations", "citations", "search_results"})
-"""Where upstreams put sources. None of them is documented for the gateway's chat completions."""
-
-_FOOTER = re.compile(
-    r"\n[^\S\n]*(?:#+\s*|\*\*|__)?(?:Sources|References)(?:\*\*|__)?:?(?:\*\*|__)?[ \t]*\n(?P<list>.*)\Z", re.DOTALL
-)
-_LINK = re.compile(r"\[(?P<title>[^\]\n]*)\]\((?P<link>https?://[^\s)]+)\)|(?P<bare>https?://[^\s<>)\]]+)")
-
-
-def note_sources(found: JSON, part: Mapping[str, Any]) -> None:
-    """Add the sources of a reply, message, chunk or delta to those found before."""
-    for key in SOURCE_KEYS & part.keys():
-        if isinstance(part[key], list):
-            found.setdefault(key, []).extend(part[key])
-
-
-def read_citations(found: Mapping[str, Any], text: str, *, searched: bool) -> list[Citation]:
-    """Return the sources of an answer, each once: those that the gateway lists, or those of a Sources footer.
-
-    The form of the footer is not documented: a heading "Sources" and at least one URL after it, to the end of
-    the text, are taken for one, if the web may have been searched.
-    """
-    listed = [
-        _citation(entry) for key in ("annotations", "citations", "search_results") for entry in found.get(key) or ()
-    ]
-    if searched and not any(listed):
-        footer = _FOOTER.search(text)
-        links = _LINK.finditer(footer["list"]) if footer else ()
-        listed = [Citation(match["link"] or match["bare"].rstrip(".,;"), match["title"] or None) for match in links]
-    by_url: dict[str, Citation] = {}
-    for citation in listed:
-        if citation is not None:
-            by_url.setdefault(citation.url, citation)
-    return list(by_url.values())
-
-
-def _citation(entry: Any) -> Citation | None:
-    if isinstance(entry, str):
-        return Citation(entry)
-    if not isinstance(entry, Mapping):
-        return None
-    inner = entry.get("url_citation", entry)
-    url = inner.get("url") if isinstance(inner, Mapping) else None
-    if not isinstance(url, str):
-        return None
-    cited = inner.get("cited_text") or inner.get("snippet") or inner.get("content")
-    title, start, end = (inner.get(name) for name in ("title", "start_index", "end_index"))
-    # Whatever shape a source has, it must not cost the answer that it belongs to.
-    return Citation(
-        url,
-        title if isinstance(title, str) else None,
-        cited if isinstance(cited, str) else None,
-        start if isinstance(start, int) else None,
-        end if isinstance(end, int) else None,
-    )
 
 
 class Delta(NamedTuple):

@@ -26,9 +26,8 @@ from empiriolabs_core import catalog
 from empiriolabs_core.arguments import OPTIONS, merge, request_options, sentences, sort_arguments
 from empiriolabs_core.catalog import ModelCard, Parameter, card
 from empiriolabs_core.connection import ConnectionFields
-from empiriolabs_core.errors import SettingsError, UnsupportedContentError, excerpt, warn_once
+from empiriolabs_core.errors import JSON, SettingsError, UnsupportedContentError, excerpt, warn_once
 from empiriolabs_core.gateway import Request
-from empiriolabs_core.replies import JSON
 
 DEFAULT_MODEL = "deepseek-v4-flash"
 """The model of a constructor without one."""

@@ -16,9 +16,8 @@ import openai
 from pydantic import AliasChoices, Field
 
 from empiriolabs_core.connection import ConnectionFields
-from empiriolabs_core.errors import InvalidReplyError, SettingsError, excerpt, readable
+from empiriolabs_core.errors import JSON, InvalidReplyError, SettingsError, excerpt, readable
 from empiriolabs_core.gateway import Request
-from empiriolabs_core.replies import JSON
 
 EMBEDDINGS, RERANKS = "/embeddings", "/reranks"
 """Paths of the two routes, below the base URL."""

@@ -20,8 +20,8 @@ from pydantic import ConfigDict, SecretStr, model_validator
 from typing_extensions import Self, Unpack
 
 from empiriolabs_core import __version__
-from empiriolabs_core.errors import SettingsError
-from empiriolabs_core.gateway import DEFAULT_API_BASE, Request
+from empiriolabs_core.errors import DEFAULT_API_BASE, SettingsError
+from empiriolabs_core.gateway import Request
 from empiriolabs_core.settings import DEFAULT_MODEL, RequestFields, Settings
 from langchain_empiriolabs import content_blocks as _registers_the_translator  # noqa: F401
 from langchain_empiriolabs.errors import langchain_errors

@@ -26,25 +26,18 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.utils.json import parse_partial_json
 
 from empiriolabs_core.catalog import may_have_searched
+from empiriolabs_core.citations import Citation, note_sources, read_citations
 from empiriolabs_core.costs import cost_of_call
-from empiriolabs_core.errors import UnsupportedContentError, excerpt, readable, warn_once
+from empiriolabs_core.errors import JSON, UnsupportedContentError, excerpt, readable, warn_once
 from empiriolabs_core.replies import (
-    JSON,
-    Citation,
     StreamedReply,
-    ToolCall,
-    ToolCallPiece,
-    new_call_id,
-    note_sources,
-    read_arguments,
-    read_citations,
     read_reasoning,
     read_text,
     read_usage,
     unknown_keys,
     warn_if_cut_short,
-    write_arguments,
 )
+from empiriolabs_core.tool_calls import ToolCall, ToolCallPiece, new_call_id, read_arguments, write_arguments
 
 PROVIDER = "empiriolabs"
 """`model_provider` of every message, and `ls_provider` of every trace. The two must be equal."""

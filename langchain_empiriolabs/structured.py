@@ -21,8 +21,8 @@ from langchain_core.utils.json import parse_json_markdown
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
 
-from empiriolabs_core.arguments import plain_name
 from empiriolabs_core.errors import SettingsError, excerpt
+from empiriolabs_core.tool_calls import plain_name
 from langchain_empiriolabs.tools import wire_tools
 
 Parser = OutputParserLike[Any]

@@ -27,10 +27,10 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict, Field
 from typing_extensions import Unpack
 
-from empiriolabs_core.arguments import plain_name
 from empiriolabs_core.errors import SettingsError, excerpt
 from empiriolabs_core.gateway import Request
 from empiriolabs_core.settings import Settings
+from empiriolabs_core.tool_calls import plain_name
 from llamaindex_empiriolabs.messages import (
     StreamedMessage,
     chat_response,

@@ -28,8 +28,10 @@ from pydantic import Field
 from pydantic_core import from_json
 
 from empiriolabs_core.catalog import may_have_searched
+from empiriolabs_core.citations import Citation, note_sources, read_citations
 from empiriolabs_core.costs import cost_of_call
 from empiriolabs_core.errors import (
+    JSON,
     InvalidReplyError,
     SettingsError,
     UnsupportedContentError,
@@ -37,21 +39,8 @@ from empiriolabs_core.errors import (
     readable,
     warn_once,
 )
-from empiriolabs_core.replies import (
-    JSON,
-    Citation,
-    StreamedReply,
-    ToolCall,
-    ToolCalls,
-    note_sources,
-    read_arguments,
-    read_citations,
-    read_reasoning,
-    read_text,
-    read_usage,
-    warn_if_cut_short,
-    write_arguments,
-)
+from empiriolabs_core.replies import StreamedReply, read_reasoning, read_text, read_usage, warn_if_cut_short
+from empiriolabs_core.tool_calls import ToolCall, ToolCalls, read_arguments, write_arguments
 
 _ROLES = {
     MessageRole.SYSTEM: "system",

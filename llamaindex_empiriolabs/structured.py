@@ -17,8 +17,8 @@ from llama_index.core.tools import FunctionTool
 from llama_index.core.types import Model, PydanticProgramMode
 from pydantic import BaseModel, ValidationError
 
-from empiriolabs_core.arguments import plain_name
 from empiriolabs_core.errors import SettingsError, excerpt
+from empiriolabs_core.tool_calls import plain_name
 from llamaindex_empiriolabs.messages import tool_selections
 
 FUNCTION_MODES = (PydanticProgramMode.DEFAULT, PydanticProgramMode.FUNCTION)

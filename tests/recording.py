@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from empiriolabs_core.connection import KEY_VARIABLE
-from empiriolabs_core.gateway import DEFAULT_API_BASE
+from empiriolabs_core.errors import DEFAULT_API_BASE, KEY_VARIABLE
 
 PUBLIC = DEFAULT_API_BASE.removesuffix("/v1")
 _KEPT_REQUEST_HEADERS = {"content-type", "accept"}

@@ -93,7 +93,7 @@ def test_the_public_names_are_found() -> None:
         "langchain_empiriolabs.chat_models.ChatEmpirioLabs.with_structured_output",
         "llamaindex_empiriolabs.llms.EmpirioLabs.context_window",
         "empiriolabs_core.settings.RequestFields.top_p",
-        "empiriolabs_core.catalog.READ_ON",
+        "empiriolabs_core.catalog.cards.READ_ON",
         "empiriolabs_core.sandbox.stand_in.stand_in",
     ):
         assert path in PUBLIC

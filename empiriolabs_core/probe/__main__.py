@@ -17,9 +17,8 @@ import openai
 
 from empiriolabs_core import __version__
 from empiriolabs_core.catalog import card
-from empiriolabs_core.connection import KEY_VARIABLE
 from empiriolabs_core.costs import cost_of
-from empiriolabs_core.errors import SettingsError, excerpt
+from empiriolabs_core.errors import KEY_VARIABLE, SettingsError, excerpt
 from empiriolabs_core.gateway import CHAT
 from empiriolabs_core.probe.outcomes import Call, Outcome, send, told
 from empiriolabs_core.probe.questions import NO_MODEL, Outcomes, Probe, probes

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from empiriolabs_core.errors import excerpt
+from empiriolabs_core.errors import JSON, excerpt
 from empiriolabs_core.gateway import CHAT
-from empiriolabs_core.replies import JSON, StreamedReply, Usage, read_reasoning, read_usage
+from empiriolabs_core.replies import StreamedReply, Usage, read_reasoning, read_usage
 
 MOST_CHARACTERS = 1_000_000
 """Of a reply, so many are read."""

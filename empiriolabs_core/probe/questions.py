@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from empiriolabs_core.errors import JSON
 from empiriolabs_core.probe.outcomes import Call, Outcome, choices_of
-from empiriolabs_core.replies import JSON
 from empiriolabs_core.settings import DEFAULT_MODEL
 from empiriolabs_core.vectors import DOCUMENTED_BATCH, EMBEDDINGS, EmbeddingFields
 

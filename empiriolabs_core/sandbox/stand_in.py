@@ -6,9 +6,7 @@ import atexit
 import os
 from typing import Any
 
-from empiriolabs_core.catalog import BASE_VARIABLE
-from empiriolabs_core.connection import KEY_VARIABLE
-from empiriolabs_core.gateway import DEFAULT_API_BASE
+from empiriolabs_core.errors import BASE_VARIABLE, DEFAULT_API_BASE, KEY_VARIABLE
 from empiriolabs_core.sandbox.server import Sandbox
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from empiriolabs_core.gateway import DEFAULT_API_BASE
+from empiriolabs_core.errors import DEFAULT_API_BASE
 from empiriolabs_core.sandbox import Sandbox
 from tests.langchain.test_standard import Integration
 from tests.recording import is_live, is_recording

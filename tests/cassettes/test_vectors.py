@@ -11,7 +11,7 @@ import pytest
 from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from empiriolabs_core.gateway import DEFAULT_API_BASE
+from empiriolabs_core.errors import DEFAULT_API_BASE
 from empiriolabs_core.sandbox import Sandbox
 from langchain_empiriolabs import EmpirioLabsEmbeddings
 from langchain_empiriolabs import EmpirioLabsRerank as LangChainRerank

@@ -16,8 +16,13 @@ from typing import Any
 import openai
 import pytest
 
-from empiriolabs_core.errors import ContextOverflowError, IncompleteStreamError, InsufficientCreditsError, ReportedError
-from empiriolabs_core.gateway import DEFAULT_API_BASE
+from empiriolabs_core.errors import (
+    DEFAULT_API_BASE,
+    ContextOverflowError,
+    IncompleteStreamError,
+    InsufficientCreditsError,
+    ReportedError,
+)
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from empiriolabs_core.sandbox.local_model import LocalModel
 from tests.drivers import DRIVERS, WEATHER, Case, Result

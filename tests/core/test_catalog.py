@@ -17,7 +17,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from empiriolabs_core import catalog
-from empiriolabs_core.catalog import CARDS, ModelCard, Rates, card, read_entry
+from empiriolabs_core.catalog import CARDS, ModelCard, Rates, card, live, read_entry
 from empiriolabs_core.costs import track_cost
 from empiriolabs_core.errors import BudgetExceededError, ConnectionDroppedError, InvalidReplyError, SettingsError
 from empiriolabs_core.sandbox import Sandbox
@@ -159,7 +159,7 @@ def test_a_price_that_is_not_listed_stays_known() -> None:
 
 def test_a_number_without_end_is_no_limit() -> None:
     with pytest.warns(UserWarning, match="'f' is left out"):
-        assert catalog._adopt({"data": [{"id": "f", "context_length": 1e999}]}) == []
+        assert live._adopt({"data": [{"id": "f", "context_length": 1e999}]}) == []
 
 
 @pytest.mark.parametrize("address", ["http://user:hunter2@127.0.0.1:9/v1", "sk-empiriolabs-oops"])
@@ -199,7 +199,7 @@ def test_a_bad_entry_is_left_out_with_a_warning() -> None:
 
 def test_a_catalogue_that_is_none(sandbox: Sandbox) -> None:
     with pytest.raises(InvalidReplyError, match="no list of models"):
-        catalog._adopt({"data": None})
+        live._adopt({"data": None})
     with pytest.raises(ConnectionDroppedError, match=r"gateway\.invalid"):
         catalog.fetch("http://gateway.invalid/v1")
 

@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from empiriolabs_core.catalog import CARDS
-from empiriolabs_core.errors import MissingKeyError, SettingsError, UnsupportedContentError
-from empiriolabs_core.gateway import DEFAULT_API_BASE
+from empiriolabs_core.errors import DEFAULT_API_BASE, MissingKeyError, SettingsError, UnsupportedContentError
 from empiriolabs_core.sandbox import Sandbox
 from empiriolabs_core.settings import DEFAULT_MODEL, Settings
 from langchain_empiriolabs import ChatEmpirioLabs, EmpirioLabsEmbeddings, EmpirioLabsRerank

@@ -12,8 +12,7 @@ from typing import Any
 
 import openai
 
-from empiriolabs_core import catalog
-from empiriolabs_core.catalog import ModelCard
+from empiriolabs_core.catalog import CARDS, READ_ON, ModelCard, live
 from empiriolabs_core.costs import cost_of
 from empiriolabs_core.replies import Usage
 
@@ -64,15 +63,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args()
     try:
-        cards = catalog.fetch() if chosen.live else list(catalog.CARDS.values())
+        cards = live.fetch() if chosen.live else list(CARDS.values())
     except openai.OpenAIError as error:
         sys.exit(f"The catalogue cannot be read: {error}")
     cards = [card for card in cards if chosen.model in (None, card.id)]
     if not cards:
-        sys.exit(f"There is no card for {chosen.model!r}. Known: {', '.join(catalog.CARDS)}.")
+        sys.exit(f"There is no card for {chosen.model!r}. Known: {', '.join(CARDS)}.")
     print(as_json(cards) if chosen.json else table(cards))
     if not chosen.live and not chosen.json:
-        print(f"US dollars per million tokens and per search, as read on {catalog.READ_ON}.")
+        print(f"US dollars per million tokens and per search, as read on {READ_ON}.")
 
 
 if __name__ == "__main__":

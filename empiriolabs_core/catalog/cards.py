@@ -5,27 +5,16 @@ request rules in `empiriolabs_core.settings` read cards and nothing else, so a m
 is sent just what the user said.
 
 The built-in cards hold what the gateway's model pages say, read on `READ_ON`. To add a model, add
-an entry to `CARDS`. `fetch` takes the gateway's own catalogue in their place.
-
-`python -m empiriolabs_core.catalog` prints them.
+an entry to `CARDS`. `empiriolabs_core.catalog.live` reads the gateway's own catalogue.
 """
 
 from __future__ import annotations
 
 import datetime
-import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
-
-from empiriolabs_core.arguments import check_url
-from empiriolabs_core.errors import InvalidReplyError, excerpt
-from empiriolabs_core.gateway import DEFAULT_API_BASE, get, get_async
-
-BASE_VARIABLE = "EMPIRIOLABS_API_BASE"
-"""The environment variable that holds another URL."""
 
 READ_ON = datetime.date(2026, 11, 21)
 """The day on which the numbers of the built-in cards were read off the model pages."""
@@ -216,138 +205,3 @@ def card(model: str) -> ModelCard | None:
 def may_have_searched(body: Mapping[str, Any]) -> bool:
     """Return whether a request may have the web searched: it says so, or its model has no card that tells."""
     return bool(body.get("web_search_linkup") or body.get("enable_search")) or card(body["model"]) is None
-
-
-def fetch(base_url: str | None = None, *, timeout: float = 30.0) -> list[ModelCard]:
-    """Read the gateway's catalogue (`GET /models`, public, no key), and let it replace the cards of this process.
-
-    What a model insists on or refuses is not in the catalogue: it is kept from the built-in card, if there is one.
-
-    Args:
-        base_url: URL of the API. Default: the environment variable `EMPIRIOLABS_API_BASE`, or the public gateway.
-        timeout: seconds.
-
-    Raises:
-        InvalidReplyError: the gateway answered with something else. An entry that cannot be read is no error: it is
-            left out, with a warning that names it.
-        openai.APIError: the gateway cannot be reached, or refuses.
-    """
-    return _adopt(get(_base(base_url), "/models", timeout))
-
-
-async def afetch(base_url: str | None = None, *, timeout: float = 30.0) -> list[ModelCard]:
-    """Do what `fetch` does, asynchronously."""
-    return _adopt(await get_async(_base(base_url), "/models", timeout))
-
-
-def _base(base_url: str | None) -> str:
-    return check_url(base_url or os.environ.get(BASE_VARIABLE) or DEFAULT_API_BASE)
-
-
-def _adopt(reply: object) -> list[ModelCard]:
-    entries = reply.get("data") if isinstance(reply, Mapping) else None
-    if not isinstance(entries, list):
-        raise InvalidReplyError(f"The gateway's catalogue is no list of models: {excerpt(reply)}.")
-    cards = []
-    for entry in entries:
-        try:
-            cards.append(read_entry(entry))
-        except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
-            name = entry.get("id") if isinstance(entry, Mapping) else None
-            warnings.warn(f"The catalogue's entry {name or excerpt(entry)!r} is left out: {error}", stacklevel=3)
-    CARDS.update({found.id: found for found in cards})
-    return cards
-
-
-def read_entry(entry: Mapping[str, Any]) -> ModelCard:
-    """Return the card of a catalogue entry. Its field names were seen in clients of the gateway, not documented.
-
-    Raises:
-        TypeError, ValueError: the entry is no object, has no id, or a number that is none.
-    """
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), str):
-        raise TypeError("it is no object with an id")
-    known = CARDS.get(entry["id"]) or ModelCard(id=entry["id"], name=entry["id"], input_modalities=None)
-    features = {*(entry.get("features") or ()), *(n for n, on in (entry.get("capabilities") or {}).items() if on)}
-    formats = entry.get("structured_output")
-    found: dict[str, Any] = {
-        "name": _text(entry.get("display_name") or entry.get("name")),
-        "provider": _text(entry.get("provider")),
-        "context_window": _count(entry.get("context_length") or entry.get("context_window")),
-        "max_output_tokens": _count(entry.get("max_output_tokens")),
-        "input_modalities": _names(entry.get("input_modalities")),
-        "output_modalities": _names(entry.get("output_modalities")),
-        "region": _text(entry.get("served_from")),
-        "endpoints": _names(entry.get("supported_endpoints")),
-        "parameters": tuple(_parameter(listed) for listed in entry.get("supported_parameters") or ()),
-        "rates": _rates(entry.get("pricing"), known.rates),
-    }
-    # Keys are not documented, so one that is missing may just have another name: it takes nothing away.
-    return replace(
-        known,
-        **{name: value for name, value in found.items() if value},
-        thinks=known.thinks or bool(features & {"reasoning", "thinking"}),
-        json_object_only=known.json_object_only if formats is None else formats == "json_object",
-    )
-
-
-def _text(value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"{excerpt(value)} is no text")
-    return value
-
-
-def _names(listed: Any) -> tuple[str, ...]:
-    if isinstance(listed, str) or not all(isinstance(name, str) for name in listed or ()):
-        raise TypeError(f"{excerpt(listed)} is no list of texts")
-    return tuple(listed or ())
-
-
-def _count(value: Any) -> int | None:
-    if value is not None and int(value) < 0:
-        raise ValueError(f"{value} is less than nothing")
-    return None if value is None else int(value)
-
-
-def _parameter(listed: Any) -> Parameter:
-    if isinstance(listed, str):
-        return Parameter(listed)
-    low, high, name = listed.get("min"), listed.get("max"), _text(listed.get("name"))
-    if name is None:
-        raise TypeError(f"{excerpt(listed)} has no name")
-    return Parameter(
-        name,
-        listed.get("default"),
-        None if low is None else float(low),
-        None if high is None else float(high),
-        _names(listed.get("options")),
-    )
-
-
-_PRICES = {
-    "prompt": "input",
-    "completion": "output",
-    "input_cache_read": "cached_input",
-    "web_search": "web_search",
-}
-
-
-def _rates(pricing: Any, known: Rates | None) -> Rates | None:
-    """Read prices per token. Of several tiers, the first counts: it is the one of short prompts.
-
-    A price that is missing stays what it was: a fee for web search is not among the keys that were seen.
-    """
-    tier = pricing[0] if isinstance(pricing, list) and pricing else pricing
-    if not isinstance(tier, Mapping) or tier.get("prompt") is None or tier.get("completion") is None:
-        return None
-    listed = {name: Decimal(str(price)) for name, price in tier.items() if name in _PRICES and price not in (None, "")}
-    found = {_PRICES[name]: price if name == "web_search" else price * 1_000_000 for name, price in listed.items()}
-    if not all(price.is_finite() and price >= 0 for price in found.values()):
-        raise ValueError(f"{excerpt(tier)} holds a price that is none")
-    return replace(known or Rates(Decimal(0), Decimal(0)), **found)
-
-
-if __name__ == "__main__":
-    from empiriolabs_core.catalog_table import main
-
-    main()
