@@ -30,7 +30,14 @@ from empiriolabs_core.arguments import (
     sentences,
 )
 from empiriolabs_core.costs import count_call
-from empiriolabs_core.errors import BASE_VARIABLE, DEFAULT_API_BASE, KEY_VARIABLE, MissingKeyError, SettingsError
+from empiriolabs_core.errors import (
+    BASE_VARIABLE,
+    DEFAULT_API_BASE,
+    KEY_VARIABLE,
+    MissingKeyError,
+    SettingsError,
+    UsageError,
+)
 from empiriolabs_core.gateway import Connection, Gateway
 
 _STAYS_HERE = ("api_key", "default_headers", "http_client", "http_async_client")
@@ -94,7 +101,7 @@ class ConnectionFields(BaseModel):
             first: object = positional[0]
             shown = f"{name}(model={first!r})" if _looks_like_a_model(first) else f"{name}(model=...)"
             del positional, first, arguments
-            raise TypeError(f"{name} takes arguments by name: {shown}.")
+            raise UsageError(f"{name} takes arguments by name: {shown}.")
         try:
             super().__init__(**arguments)
         except ValidationError as error:

@@ -1,8 +1,8 @@
 """Typed errors.
 
-A refusal by the gateway is raised as the OpenAI client's own class (`openai.AuthenticationError`,
-`openai.RateLimitError`, ...), so code written for that client goes on working. The classes here
-cover what the client has no class for. All of them are `EmpirioLabsError`.
+`EmpirioLabsError` is the base of every error that this package raises. Errors of the gateway and of the connection
+are subclasses of the OpenAI client's classes too (`openai.AuthenticationError`, `openai.RateLimitError`, ...), so code
+written for that client keeps working.
 
 Docstrings say when an error is raised, and "Worth a retry" where one may help; then, what to do.
 """
@@ -28,11 +28,15 @@ DEFAULT_API_BASE = "https://api.empiriolabs.ai/v1"
 """URL of the public gateway."""
 
 
-class Portable(Exception):
-    """An error that can be pickled and copied, as process pools do. The request, with the key, stays behind."""
+class EmpirioLabsError(Exception):
+    """Base of every error that this package raises.
+
+    Can be pickled and copied, as process pools do: message, status, code, body and request id are kept. The HTTP
+    request and response are left out, since they may contain the key.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Take along all but the HTTP request and response."""
+        """Keep everything but the HTTP request and response."""
         state = {name: value for name, value in vars(self).items() if name not in ("request", "response")}
         return _rebuilt, (type(self), self.args, state)
 
@@ -44,14 +48,17 @@ def _rebuilt(kind: type[BaseException], arguments: tuple[Any, ...], state: dict[
     return error
 
 
-class EmpirioLabsError(Portable):
-    """Base of all errors that this package raises itself."""
-
-
 class SettingsError(EmpirioLabsError, ValueError):
     """An argument is wrong. Nothing was sent.
 
     The message names the argument, its value and what is taken.
+    """
+
+
+class UsageError(SettingsError, TypeError):
+    """The package is called in a way that it does not support. Nothing was sent.
+
+    The message shows the supported way.
     """
 
 
@@ -123,17 +130,31 @@ class ReportedError(EmpirioLabsError, openai.OpenAIError):
         self.code: str | None = str(body["code"]) if isinstance(body, Mapping) and body.get("code") else None
 
 
-class InsufficientCreditsError(EmpirioLabsError, openai.APIStatusError):
-    """402: the account has no credits left.
+class NoToolCallError(EmpirioLabsError, ValueError):
+    """The model answered without calling a tool, where a call was required. Worth a retry.
 
-    Top up the account; until then no retry helps.
+    Retry, or accept answers without a call.
     """
 
 
-class RequestTimeoutError(EmpirioLabsError, openai.APIStatusError):
-    """408: the gateway gave up waiting. Worth a retry.
+class StructuredOutputError(EmpirioLabsError, ValueError):
+    """The model's answer does not fit the requested schema. Worth a retry.
 
-    Stream, or ask for less thinking. The client asks again `max_retries` times.
+    Retry, simplify the schema, or raise `max_tokens` if the answer was truncated.
+    """
+
+
+class StatusError(EmpirioLabsError, openai.APIStatusError):
+    """Any other status.
+
+    Look at `status_code` and `body`.
+    """
+
+
+class InvalidRequestError(EmpirioLabsError, openai.BadRequestError):
+    """400: a parameter or message was rejected.
+
+    The message says which; see the fields that the model's card lists.
     """
 
 
@@ -142,6 +163,82 @@ class ContextOverflowError(EmpirioLabsError, openai.BadRequestError):
 
     Shorten the conversation, or choose a model with a larger window.
     """
+
+
+class AuthenticationError(EmpirioLabsError, openai.AuthenticationError):
+    """401: the API key is missing, malformed, inactive or unknown.
+
+    Check the key, and whether the account still has it.
+    """
+
+
+class InsufficientCreditsError(EmpirioLabsError, openai.APIStatusError):
+    """402: the account has no credits left.
+
+    Top up the account; until then no retry helps.
+    """
+
+
+class PermissionDeniedError(EmpirioLabsError, openai.PermissionDeniedError):
+    """403: the key does not have this permission.
+
+    Use a key with that permission.
+    """
+
+
+class NotFoundError(EmpirioLabsError, openai.NotFoundError):
+    """404: the model or the path does not exist.
+
+    Check `base_url`, which ends with `/v1`, and the model: `python -m empiriolabs_core.catalog --live` lists them.
+    """
+
+
+class RequestTimeoutError(EmpirioLabsError, openai.APIStatusError):
+    """408: the gateway stopped waiting for the model. Worth a retry.
+
+    Stream, or ask for less thinking. The client retries `max_retries` times.
+    """
+
+
+class ConflictError(EmpirioLabsError, openai.ConflictError):
+    """409: the request collided with another. Worth a retry.
+
+    Wait, then retry.
+    """
+
+
+class UnprocessableError(EmpirioLabsError, openai.UnprocessableEntityError):
+    """422: a parameter or message was rejected.
+
+    The message says which; see the fields that the model's card lists.
+    """
+
+
+class RateLimitError(EmpirioLabsError, openai.RateLimitError):
+    """429: more requests or tokens per minute than the account's limit. Worth a retry.
+
+    Wait as long as `Retry-After` says, or send less at a time. The client does so `max_retries` times.
+    """
+
+
+class ServerError(EmpirioLabsError, openai.InternalServerError):
+    """5xx: the gateway or the model behind it failed. Worth a retry.
+
+    Wait, then retry. The client does so `max_retries` times.
+    """
+
+
+_BY_STATUS: dict[int, type[EmpirioLabsError]] = {
+    400: InvalidRequestError,
+    401: AuthenticationError,
+    402: InsufficientCreditsError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    408: RequestTimeoutError,
+    409: ConflictError,
+    422: UnprocessableError,
+    429: RateLimitError,
+}
 
 
 # Each wording was seen: at DeepSeek and vLLM, at OpenAI, at DashScope, at llama.cpp. The gateway's own
@@ -156,18 +253,12 @@ _OVERFLOW_WORDINGS = (
 
 
 def refine(error: openai.APIStatusError) -> openai.APIStatusError:
-    """Return the error as the more exact class of this module, where there is one, with the text that came."""
-    kind: type[openai.APIStatusError] = type(error)
-    if error.status_code == 402:
-        kind = InsufficientCreditsError
-    elif error.status_code == 408:
-        kind = RequestTimeoutError
-    elif error.status_code == 400 and _tells_of_overflow(error):
+    """Return the error as the class of this module for its status, with the gateway's text as its message."""
+    kind: Any = _BY_STATUS.get(error.status_code, ServerError if error.status_code >= 500 else StatusError)
+    if kind is InvalidRequestError and _tells_of_overflow(error):
         kind = ContextOverflowError
-    message = _message(error)
-    if isinstance(error, kind) and message == error.message:
-        return error
-    return kind(message, response=error.response, body=error.body)
+    refined: openai.APIStatusError = kind(_message(error), response=error.response, body=error.body)
+    return refined
 
 
 def _message(error: openai.APIStatusError) -> str:

@@ -28,8 +28,10 @@ from empiriolabs_core.errors import (
     ConnectionDroppedError,
     InvalidReplyError,
     NoAnswerInTimeError,
+    NotFoundError,
     ReportedError,
     SettingsError,
+    UsageError,
     excerpt,
     names_an_error,
     refine,
@@ -117,7 +119,7 @@ class Gateway:
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Refuse to be pickled: the connection holds the key."""
-        raise TypeError("A Gateway holds an API key and cannot be pickled.")
+        raise UsageError("A Gateway holds an API key and cannot be pickled.")
 
     @property
     def client(self) -> openai.OpenAI:
@@ -414,15 +416,10 @@ def _translated(connection: Connection, request: Request | None, check: StreamCh
         yield
     except openai.APIStatusError as error:
         of_the_path = isinstance(error, openai.NotFoundError) and error.code is None and not names_an_error(error)
-        better = _no_such_path(connection, error) if of_the_path else refine(error)
-        if better is error:
-            raise
-        raise better from error
+        raise (_no_such_path(connection, error) if of_the_path else refine(error)) from error
     except openai.APIConnectionError as error:
         raise _failed(connection, request, check, error, error.request) from error
     except openai.APIError as error:
-        if type(error) is not openai.APIError:
-            raise
         raise ReportedError(f"The gateway reported an error in mid-stream: {error.message}", error.body) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InvalidReplyError(f"The reply cannot be read as JSON: {excerpt(str(error))}. Try again.") from error
@@ -440,12 +437,12 @@ def _translated(connection: Connection, request: Request | None, check: StreamCh
         raise _failed(connection, request, check, error, None) from error
 
 
-def _no_such_path(connection: Connection, error: openai.APIStatusError) -> openai.NotFoundError:
+def _no_such_path(connection: Connection, error: openai.APIStatusError) -> NotFoundError:
     message = (
         f"{connection.base_url} has no such path (404). base_url ends with the API's path, such as "
         f"{DEFAULT_API_BASE}, and with nothing after it."
     )
-    return openai.NotFoundError(message, response=error.response, body=error.body)
+    return NotFoundError(message, response=error.response, body=error.body)
 
 
 def _failed(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
@@ -23,6 +22,7 @@ from pydantic import BaseModel
 
 from empiriolabs_core.errors import SettingsError, excerpt
 from empiriolabs_core.tool_calls import plain_name
+from langchain_empiriolabs.errors import EmpirioLabsStructuredOutputError
 from langchain_empiriolabs.tools import wire_tools
 
 Parser = OutputParserLike[Any]
@@ -73,7 +73,7 @@ def _no_json_was_cut_off(result: list[Generation]) -> None:
     """Raise if a whole answer is no whole JSON. LangChain's parsers would close its brackets.
 
     Raises:
-        OutputParserException: so that retries and fallbacks know of it.
+        EmpirioLabsStructuredOutputError: an `OutputParserException`, so that retries and fallbacks know of it.
     """
     message = _grown(result)
     if message is None or message.tool_calls:
@@ -82,7 +82,7 @@ def _no_json_was_cut_off(result: list[Generation]) -> None:
         # What comes after the JSON, such as a farewell, is no matter.
         parse_json_markdown(result[0].text, parser=json.JSONDecoder(strict=False).raw_decode)
     except json.JSONDecodeError as error:
-        raise OutputParserException(
+        raise EmpirioLabsStructuredOutputError(
             f"The answer is no whole JSON (finish_reason={message.response_metadata.get('finish_reason')!r}): "
             f"{excerpt(result[0].text)!r}. Ask again, or raise max_tokens if it was cut short.",
             llm_output=result[0].text,
@@ -105,13 +105,13 @@ def _no_call_was_cut_off(result: list[Generation]) -> None:
     """Raise if the only call of a whole answer cannot be read. LangChain's parsers would return `None`.
 
     Raises:
-        OutputParserException: so that retries and fallbacks know of it.
+        EmpirioLabsStructuredOutputError: an `OutputParserException`, so that retries and fallbacks know of it.
     """
     message = _grown(result)
     if message is None or message.tool_calls or not message.invalid_tool_calls:
         return
     call = message.invalid_tool_calls[0]
-    raise OutputParserException(
+    raise EmpirioLabsStructuredOutputError(
         f"The model called {call['name']} with arguments that are no JSON object: {excerpt(call['args'] or '')!r}. "
         "Ask again, or raise max_tokens if they were cut short.",
         llm_output=call["args"],

@@ -27,7 +27,7 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict, Field
 from typing_extensions import Unpack
 
-from empiriolabs_core.errors import SettingsError, excerpt
+from empiriolabs_core.errors import NoToolCallError, SettingsError, excerpt
 from empiriolabs_core.gateway import Request
 from empiriolabs_core.settings import Settings
 from empiriolabs_core.tool_calls import plain_name
@@ -260,13 +260,13 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         no tool has: the agent runs no tool for it, and tells the model what is wrong.
 
         Raises:
-            ValueError: there are none, and `error_on_no_tool_call` is set.
+            NoToolCallError: there are none, and `error_on_no_tool_call` is set.
             InvalidToolArgumentsError: the response is whole, arguments in it are no JSON object, and
                 `error_on_no_tool_call` is set.
         """
         calls = tool_selections(response, invalid_too=not error_on_no_tool_call)
         if not calls and error_on_no_tool_call:
-            raise ValueError(f"The model called no tool. It said: {response.message.content!r}.")
+            raise NoToolCallError(f"The model called no tool. It said: {response.message.content!r}.")
         return calls
 
     # Structured output
@@ -281,7 +281,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         """Return an object of a class. The model is made to call one tool, with thinking off for that request.
 
         Raises:
-            ValueError: the model's answer does not make such an object.
+            StructuredOutputError: the model's answer does not make such an object.
         """
         if self.pydantic_program_mode not in FUNCTION_MODES:
             other: Model = super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
@@ -300,7 +300,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         """Return an object of a class. The model is made to call one tool, with thinking off for that request.
 
         Raises:
-            ValueError: the model's answer does not make such an object.
+            StructuredOutputError: the model's answer does not make such an object.
         """
         if self.pydantic_program_mode not in FUNCTION_MODES:
             other: Model = await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)

@@ -17,7 +17,7 @@ from llama_index.core.tools import FunctionTool
 from llama_index.core.types import Model, PydanticProgramMode
 from pydantic import BaseModel, ValidationError
 
-from empiriolabs_core.errors import SettingsError, excerpt
+from empiriolabs_core.errors import SettingsError, StructuredOutputError, excerpt
 from empiriolabs_core.tool_calls import plain_name
 from llamaindex_empiriolabs.messages import tool_selections
 
@@ -53,14 +53,16 @@ def read_object(calls: Sequence[ToolSelection], message: ChatMessage, output_cls
     """Return the object of a whole answer.
 
     Raises:
-        ValueError: the model called no tool, or its arguments do not fit the class.
+        StructuredOutputError: the model called no tool, or its arguments do not fit the class.
     """
     if not calls:
-        raise ValueError(f"The model gave no {output_cls.__name__}. It said: {excerpt(message.content or '')!r}.")
+        raise StructuredOutputError(
+            f"The model gave no {output_cls.__name__}. It said: {excerpt(message.content or '')!r}."
+        )
     try:
         return output_cls.model_validate(calls[0].tool_kwargs)
     except ValidationError as error:
-        raise ValueError(f"The model's arguments do not make a {output_cls.__name__}: {error}") from error
+        raise StructuredOutputError(f"The model's arguments do not make a {output_cls.__name__}: {error}") from error
 
 
 class GrowingObject:
@@ -89,7 +91,7 @@ class GrowingObject:
         """Return the whole object.
 
         Raises:
-            ValueError: the model called no tool, or its arguments do not fit the class.
+            StructuredOutputError: the model called no tool, or its arguments do not fit the class.
         """
         response = self._response or ChatResponse(message=ChatMessage())
         return read_object(tool_selections(response), response.message, self._output_cls)

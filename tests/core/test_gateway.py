@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import copy
 import gc
 import json
-import pickle
 import subprocess
 import sys
 import threading
@@ -32,7 +29,7 @@ from empiriolabs_core.errors import (
 from empiriolabs_core.gateway import CHAT, CONNECT_TIMEOUT, Gateway, Request
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from empiriolabs_core.settings import Settings
-from langchain_empiriolabs import ChatEmpirioLabs, EmpirioLabsEmbeddings
+from langchain_empiriolabs import EmpirioLabsEmbeddings
 from tests.drivers import DRIVERS, Case
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -272,46 +269,6 @@ def test_a_connection_shows_no_secret_to_what_walks_through_it(where: dict[str, 
     connection = Settings(**{**where, "api_key": "sk-secret", "default_headers": {"x": "sk-secret"}}).gateway.connection
     assert not isinstance(connection, Sequence)
     assert "sk-secret" not in repr(connection)
-
-
-@pytest.mark.parametrize("adapter", [Settings, ChatEmpirioLabs])
-@pytest.mark.parametrize(
-    "fault", ["refused", "timeout", "incomplete", 400, 401, 402, 403, 404, 408, 409, 422, 429, 500]
-)
-def test_errors_travel_without_the_request(sandbox: Sandbox, where: dict[str, Any], adapter: Any, fault: Any) -> None:
-    arguments = {**where, "max_retries": 0}
-    if fault == "refused":
-        arguments["base_url"] = "http://127.0.0.1:9/v1"
-    elif fault == "timeout":
-        sandbox.fail(Fault("timeout", seconds=0.5))
-        arguments["timeout"] = 0.1
-    elif fault == "incomplete":
-        sandbox.script(Answer(chunks=[{"choices": [{"index": 0, "delta": {"content": "a"}}]}]))
-    else:
-        sandbox.fail(Fault("status", status=fault, message="Told so."))
-    llm = adapter(**arguments)
-    with pytest.raises(openai.OpenAIError) as raised:
-        answer_of(llm, stream=True) if adapter is Settings else list(llm.stream("Hello"))
-    error = raised.value
-    if not type(error).__module__.startswith("openai"):
-        # The client's own errors cannot be pickled.
-        for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
-            assert type(again) is type(error)
-            assert str(again) == str(error)
-            assert getattr(again, "status_code", None) == getattr(error, "status_code", None)
-            assert not hasattr(again, "response")
-        assert sandbox.api_key.encode() not in pickle.dumps(error)
-
-
-def _fails(base_url: str) -> None:
-    ChatEmpirioLabs(base_url=base_url, api_key="sk-x", max_retries=0).invoke("Hello")
-
-
-def test_a_process_pool_survives_a_failed_call() -> None:
-    with concurrent.futures.ProcessPoolExecutor(1) as pool:
-        with pytest.raises(openai.APIConnectionError):
-            pool.submit(_fails, "http://127.0.0.1:9/v1").result()
-        assert pool.submit(len, "abc").result() == 3
 
 
 @pytest.mark.parametrize("timeout", [openai.Timeout(None), openai.Timeout(5, read=None), 10**12, 1e300])
