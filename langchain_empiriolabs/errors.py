@@ -86,13 +86,10 @@ class EmpirioLabsReportedError(core.ReportedError, langchain.ModelAPIError):
 
 
 class EmpirioLabsStructuredOutputError(core.StructuredOutputError, langchain.OutputParserException):
-    """The model's answer does not fit the requested schema. Worth a retry.
-
-    Attributes:
-        llm_output: the text that could not be read.
-    """
+    """The model's answer does not fit the requested schema. Worth a retry."""
 
     is_retryable = True
+    """Whether a retry may help: always true."""
 
     def __init__(self, message: str, llm_output: str | None = None) -> None:
         langchain.OutputParserException.__init__(self, message, llm_output=llm_output)

@@ -162,5 +162,5 @@ def test_a_field_names_its_range_its_unit_and_its_default(text: str, field: str,
 
 def test_errors_worth_a_retry_are_those_that_langchain_would_repeat() -> None:
     ours = [kind for name, kind in vars(langchain_errors).items() if name.startswith("EmpirioLabs")]
-    assert len(ours) == 18
+    assert len(ours) >= 18
     assert [kind for kind in ours if kind.is_retryable is not ("Worth a retry." in kind.__doc__)] == []
