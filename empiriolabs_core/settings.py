@@ -5,7 +5,7 @@ connection and is what both adapters inherit. `Settings.request` applies the wir
 
 * Only what the user set is sent, `None` never. The gateway's own fields are plain top-level keys.
 * Values out of range and contradictory thinking controls are refused before anything is sent.
-* An assistant turn with tool calls carries the reasoning that it came with.
+* In a conversation with tools, every assistant turn carries the reasoning that it was received with.
 * A forced tool choice goes out with thinking off, where the model would refuse it otherwise.
 * JSON output together with web search asks for no Sources footer, which would break the JSON.
 * A JSON schema goes into a system message where the model takes JSON mode, but no schemas.
@@ -88,9 +88,14 @@ class RequestFields(BaseModel):
     pages) Sent as true with JSON output and web search together, unless set."""
 
     send_back_reasoning: SendBackReasoning = "tool_calls"
-    """Which earlier assistant turns carry their `reasoning_content` in the next request: those with
-    `"tool_calls"`, which DeepSeek V4 insists on, `"always"` all, or `"never"` any. Default: `"tool_calls"`. (DeepSeek;
-    not documented for the gateway)"""
+    """When earlier assistant turns carry their `reasoning_content` in the next request. Default: `"tool_calls"`.
+
+    `"tool_calls"`: once the request has tools or the history has a tool call, on every assistant turn that has
+    reasoning; not before, since DeepSeek ignores it then. `"always"`: in every request. `"never"`: in none.
+
+    With the first two, a turn with tool calls but without reasoning gets an empty `reasoning_content` where the model's
+    card requires one, unless thinking is off. (DeepSeek documents it and rejects call turns without; not documented for
+    the gateway)"""
 
     stream_usage: _Bool = True
     """Whether a stream asks for token usage. Default: true. That the gateway reports it then is not documented."""
@@ -237,10 +242,11 @@ class Settings(ConnectionFields, RequestFields):
         if known is not None and known.json_object_only:
             messages = _schema_into_messages(messages, further, fields.model)
         thinking = _thinking_controls(fields, known, further.get("tool_choice"))
+        has_tools = bool(further.get("tools") or (fields.extra_body or {}).get("tools"))
         off = fields.thinking_off or thinking.get("enable_thinking") is False
         body: JSON = {
             "model": fields.model,
-            "messages": _with_reasoning(messages, fields.send_back_reasoning, known, off),
+            "messages": _with_reasoning(messages, fields.send_back_reasoning, known, off, has_tools=has_tools),
             **_sampling(fields),
             **thinking,
             **_search(fields, further),
@@ -354,20 +360,27 @@ def _schema_into_messages(messages: Sequence[JSON], further: JSON, model: str) -
 
 
 def _with_reasoning(
-    messages: Sequence[JSON], policy: SendBackReasoning, known: ModelCard | None, thinking_off: bool
+    messages: Sequence[JSON],
+    policy: SendBackReasoning,
+    known: ModelCard | None,
+    thinking_off: bool,
+    *,
+    has_tools: bool,
 ) -> list[JSON]:
     """Apply `send_back_reasoning` to the assistant turns. The given dictionaries are left as they are."""
+    in_loop = has_tools or any(message.get("tool_calls") or message["role"] == "tool" for message in messages)
+    sent = policy == "always" or (policy == "tool_calls" and in_loop)
     fill_in = policy != "never" and not thinking_off and known is not None and known.needs_reasoning_back
-    out = []
-    for message in messages:
-        if message["role"] == "assistant":
-            called, reasoned = bool(message.get("tool_calls")), "reasoning_content" in message
-            if reasoned and (policy == "never" or (policy == "tool_calls" and not called)):
-                message = {name: value for name, value in message.items() if name != "reasoning_content"}
-            elif called and not reasoned and fill_in:
-                message = {**message, "reasoning_content": ""}
-        out.append(message)
-    return out
+    return [_reasoned(message, sent, fill_in) if message["role"] == "assistant" else message for message in messages]
+
+
+def _reasoned(message: JSON, sent: bool, fill_in: bool) -> JSON:
+    """Return an assistant turn with its reasoning, with an empty one, or with none."""
+    if message.get("reasoning_content") and sent:
+        return message
+    rest = {name: value for name, value in message.items() if name != "reasoning_content"}
+    # Plain turns never get an empty one: one report says that it is rejected, and no recording needs it.
+    return {**rest, "reasoning_content": ""} if fill_in and message.get("tool_calls") else rest
 
 
 _ALWAYS_TAKEN = frozenset(

@@ -57,7 +57,7 @@ hypothesis.settings.load_profile("default")
 
 @pytest.fixture(scope="session")
 def _running() -> Iterator[Sandbox]:
-    with Sandbox() as running:
+    with Sandbox(strict_reasoning=True) as running:
         yield running
 
 

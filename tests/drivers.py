@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, TextBlock, ThinkingBlock, ToolCallBlock
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ImageBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
 
 from langchain_empiriolabs import ChatEmpirioLabs
 from llamaindex_empiriolabs import EmpirioLabs
@@ -73,7 +80,9 @@ def llamaindex_messages(conversation: Sequence[dict[str, Any]]) -> list[ChatMess
 
 def _llamaindex_message(turn: dict[str, Any]) -> ChatMessage:
     blocks: list[Any] = [ThinkingBlock(content=turn["reasoning"])] if "reasoning" in turn else []
-    if turn.get("content"):
+    for part in turn["content"] if isinstance(turn.get("content"), list) else ():
+        blocks.append(ImageBlock(url=part["image_url"]["url"]))
+    if isinstance(turn.get("content"), str) and turn["content"]:
         blocks.append(TextBlock(text=turn["content"]))
     for call in turn.get("tool_calls", ()):
         blocks.append(ToolCallBlock(tool_call_id=call["id"], tool_name=call["name"], tool_kwargs=call["arguments"]))

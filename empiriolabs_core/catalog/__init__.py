@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from empiriolabs_core.catalog.cards import (
     CARDS,
+    FAMILIES,
     READ_ON,
     ModelCard,
     Parameter,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARDS",
+    "FAMILIES",
     "READ_ON",
     "ModelCard",
     "Parameter",

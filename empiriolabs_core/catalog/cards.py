@@ -1,16 +1,18 @@
 """Model cards: what is known about a model before it is called.
 
-A card holds a model's limits, regions, rates and the two things that it insists on or refuses. The
+A card holds a model's limits, regions, rates and rules: what it requires and what it rejects. The
 request rules in `empiriolabs_core.settings` read cards and nothing else, so a model without a card
 is sent just what the user said.
 
 The built-in cards hold what the gateway's model pages say, read on `READ_ON`. To add a model, add
-an entry to `CARDS`. `empiriolabs_core.catalog.live` reads the gateway's own catalogue.
+an entry to `CARDS`. A model without an entry gets the rules of its family from `FAMILIES`, if it has
+one. `empiriolabs_core.catalog.live` reads the gateway's own catalogue.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -140,6 +142,34 @@ def _variant(of: ModelCard, number: int, region: str, rates: Rates) -> ModelCard
     return replace(of, id=f"{of.id}:variant{number}", name=f"{of.name} :variant{number}", region=region, rates=rates)
 
 
+_V4_RULES = ModelCard(
+    id="deepseek-v4",
+    name="DeepSeek V4",
+    provider="DeepSeek",
+    input_modalities=None,
+    thinks=True,
+    needs_reasoning_back=_V4_PRO.needs_reasoning_back,
+    refuses_forced_tools=_V4_PRO.refuses_forced_tools,
+    json_object_only=_V4_PRO.json_object_only,
+)
+
+FAMILIES: dict[str, ModelCard] = {
+    family.id: family
+    for family in (
+        _V4_RULES,
+        # DeepSeek's documents: the pro models have no vision. Recorded in August 2026: the flash models reject images.
+        replace(_V4_RULES, id="deepseek-v4-pro", input_modalities=("text",)),
+        replace(_V4_RULES, id="deepseek-v4-flash", input_modalities=("text",)),
+        # Recorded in September 2026: V4.1 Flash, which DeepSeek calls deepseek-flash, accepts images.
+        replace(_V4_RULES, id="deepseek-v4-1-flash", input_modalities=("text", "image")),
+        replace(_V4_RULES, id="deepseek-flash", input_modalities=("text", "image")),
+    )
+}
+"""Rules of model families, by the beginning of a model id. The longest one that fits counts.
+
+They hold what DeepSeek's models require and reject, and no limits, regions or rates, which differ from model to model.
+"""
+
 CARDS: dict[str, ModelCard] = {
     card.id: card
     for card in (
@@ -198,8 +228,22 @@ CARDS: dict[str, ModelCard] = {
 
 
 def card(model: str) -> ModelCard | None:
-    """Return the card of a model id, or `None` for a model that has none."""
-    return CARDS.get(model)
+    """Return the card of a model id.
+
+    A model without a card of its own gets one with the rules of its family, such as `"deepseek-v4-pro-0813"`.
+
+    Returns:
+        The card, or `None` for a model that has neither a card nor a family.
+    """
+    known = CARDS.get(model)
+    return known if known is not None else _family_card(model)
+
+
+@functools.lru_cache(maxsize=256)
+def _family_card(model: str) -> ModelCard | None:
+    """Return the card of the family with the longest prefix of a model id. `deepseek-v40` is not of `deepseek-v4`."""
+    prefixes = [prefix for prefix in FAMILIES if model.startswith(prefix) and not model[len(prefix) :][:1].isalnum()]
+    return replace(FAMILIES[max(prefixes, key=len)], id=model, name=model) if prefixes else None
 
 
 def may_have_searched(body: Mapping[str, Any]) -> bool:

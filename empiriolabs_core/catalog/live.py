@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from empiriolabs_core.arguments import check_url
-from empiriolabs_core.catalog.cards import CARDS, ModelCard, Parameter, Rates
+from empiriolabs_core.catalog.cards import CARDS, ModelCard, Parameter, Rates, card
 from empiriolabs_core.errors import BASE_VARIABLE, DEFAULT_API_BASE, InvalidReplyError, excerpt
 from empiriolabs_core.gateway import get, get_async
 
@@ -18,7 +18,8 @@ from empiriolabs_core.gateway import get, get_async
 def fetch(base_url: str | None = None, *, timeout: float = 30.0) -> list[ModelCard]:
     """Read the gateway's catalogue (`GET /models`, public, no key), and let it replace the cards of this process.
 
-    What a model insists on or refuses is not in the catalogue: it is kept from the built-in card, if there is one.
+    What a model requires or rejects is not in the catalogue: those rules are kept from the built-in card of the model
+    or of its family, if there is one.
 
     Args:
         base_url: URL of the API. Default: the environment variable `EMPIRIOLABS_API_BASE`, or the public gateway.
@@ -64,7 +65,7 @@ def read_entry(entry: Mapping[str, Any]) -> ModelCard:
     """
     if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), str):
         raise TypeError("it is no object with an id")
-    known = CARDS.get(entry["id"]) or ModelCard(id=entry["id"], name=entry["id"], input_modalities=None)
+    known = card(entry["id"]) or ModelCard(id=entry["id"], name=entry["id"], input_modalities=None)
     features = {*(entry.get("features") or ()), *(n for n, on in (entry.get("capabilities") or {}).items() if on)}
     formats = entry.get("structured_output")
     found: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The nine open questions: what to send, and how to read what comes."""
+"""The open questions: what to send, and how to read what comes."""
 
 from __future__ import annotations
 
@@ -34,11 +34,16 @@ _PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {
 _TOOL: JSON = {"type": "function", "function": {"name": "add", "description": "Add.", "parameters": _PARAMETERS}}
 _NAMED: JSON = {"type": "function", "function": {"name": "add"}}
 _CALL: JSON = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2, "b": 3}'}}
+_LOOP: list[JSON] = [
+    {"role": "assistant", "content": "", "reasoning_content": "I should add.", "tool_calls": [_CALL]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "5"},
+]
+_SPOKEN: JSON = {"role": "assistant", "content": "It is 5."}
 _SCHEMA: JSON = {"type": "json_schema", "json_schema": {"name": "answer", "schema": _PARAMETERS}}
 
 
 def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
-    """Return the nine probes, for a chat model that thinks."""
+    """Return the probes, for a chat model that thinks."""
 
     def chat(label: str, prompt: str = "What is 2 + 3?", key: str | None = None, **fields: Any) -> Call:
         body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 256, **fields}
@@ -49,6 +54,10 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
         result = {"role": "tool", "tool_call_id": "call_1", "content": "5"}
         messages = [{"role": "user", "content": "Use add for 2 and 3."}, turn, result]
         return chat(label, messages=messages, tools=[_TOOL], **_THINK)
+
+    def later(label: str, *turns: JSON, **fields: Any) -> Call:
+        messages = [{"role": "user", "content": "Use add for 2 and 3."}, *turns, {"role": "user", "content": "Thanks."}]
+        return chat(label, messages=messages, tools=[_TOOL], **_THINK, **fields)
 
     modes = {"thinking": _THINK, "not thinking": _OFF}
     choices: dict[str, Any] = {"auto": "auto", "none": "none", "required": "required", "named": _NAMED}
@@ -64,6 +73,21 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
             "Must an assistant turn with tool calls carry its reasoning_content?",
             [loop("without"), loop("empty", reasoning_content=""), loop("with", reasoning_content="I should add.")],
             _tool_loop,
+        ),
+        Probe(
+            "earlier turns",
+            "With tools in the request: which other turns must carry reasoning_content, and which forms are accepted?",
+            [
+                later("plain turn without", _SPOKEN),
+                later("plain turn, empty", {**_SPOKEN, "reasoning_content": ""}),
+                later("plain turn with", {**_SPOKEN, "reasoning_content": "Two and three."}),
+                later("closing answer without", *_LOOP, _SPOKEN),
+                later("closing answer with", *_LOOP, {**_SPOKEN, "reasoning_content": "Two and three."}),
+                later("call turn, content null", {**_LOOP[0], "content": None}, _LOOP[1]),
+                later("call turn, content empty", {**_LOOP[0], "content": ""}, _LOOP[1]),
+                chat("name with a space", messages=[{"role": "user", "name": "Ada L", "content": "Hello."}], **_OFF),
+            ],
+            lambda outcomes: _each(outcomes, _taken),
         ),
         Probe(
             "tool choice",

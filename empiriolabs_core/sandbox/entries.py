@@ -7,6 +7,17 @@ from typing import Any
 
 from empiriolabs_core.catalog import ModelCard, Parameter, Rates
 
+FURTHER_MODELS = (
+    "deepseek-v4-1-flash",
+    "deepseek-v4-pro-0813",
+    "deepseek-v4-flash-0731",
+    "deepseek-v4-flash-0731:variant1",
+    "deepseek-v4-flash:variant3",
+    "deepseek-v4-pro:variant3",
+)
+"""Models that public lists of the gateway name and that have no card of their own, only that of their family. They are
+served, but not listed: their limits and rates are not published."""
+
 _MILLION = Decimal(1_000_000)
 
 

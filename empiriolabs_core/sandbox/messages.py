@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from empiriolabs_core.catalog import ModelCard
 from empiriolabs_core.errors import excerpt
-from empiriolabs_core.sandbox.answers import JSON
+from empiriolabs_core.sandbox.answers import JSON, text_of
 from empiriolabs_core.sandbox.refusals import Refusal, bad, shown
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -78,10 +79,20 @@ def check_tool_name(param: str, where: str, name: Any) -> None:
         raise bad(param, f"{where}={shown(name)} must match '^[a-zA-Z0-9_-]{{1,64}}$'.")
 
 
-def check_reasoning_is_back(messages: list[JSON]) -> None:
-    """Refuse a tool loop without the reasoning that led to it, in DeepSeek's words."""
-    for message in messages:
-        if message["role"] == "assistant" and message.get("tool_calls") and "reasoning_content" not in message:
+def check_reasoning_is_back(body: JSON, reasoned: Collection[str]) -> None:
+    """Reject a conversation with tools that lacks the reasoning of an assistant turn, in DeepSeek's words.
+
+    Args:
+        body: the request.
+        reasoned: the texts of answers that had reasoning. Turns with such a text must carry it, as DeepSeek's documents
+            say; that it enforces this for turns without tool calls is not recorded.
+    """
+    messages = body["messages"]
+    in_loop = body.get("tools") or any(message.get("tool_calls") for message in messages)
+    for message in messages if in_loop else ():
+        if message["role"] != "assistant" or "reasoning_content" in message:
+            continue
+        if message.get("tool_calls") or text_of(message.get("content")) in reasoned:
             raise Refusal(
                 400,
                 "invalid_request_error",

@@ -226,8 +226,14 @@ def is_thinking(body: JSON, card: ModelCard | None) -> bool:
     return asked or bool(card and card.thinks)
 
 
-def check_upstream(body: JSON, card: ModelCard | None) -> None:
-    """Refuse what DeepSeek refuses, in its words. Whether the gateway does is not documented."""
+def check_upstream(body: JSON, card: ModelCard | None, reasoned: Collection[str] = ()) -> None:
+    """Reject what DeepSeek rejects, in its words. Whether the gateway does is not documented.
+
+    Args:
+        body: the request.
+        card: the card of its model, if it has one.
+        reasoned: the texts of answers whose reasoning must come back, besides that of turns with tool calls.
+    """
     check_tool_results(body["messages"])
     _check_tools_upstream(body)
     if body.get("stream_options") is not None and not body.get("stream"):
@@ -238,7 +244,7 @@ def check_upstream(body: JSON, card: ModelCard | None) -> None:
         raise bad("messages", "With response_format json_object, the messages must contain the word 'json'.")
     if not is_thinking(body, card):
         return
-    check_reasoning_is_back(body["messages"])
+    check_reasoning_is_back(body, reasoned)
     if body.get("tool_choice") not in (None, "auto", "none"):
         raise Refusal(400, "invalid_request_error", "Thinking mode does not support this tool_choice", "tool_choice")
 

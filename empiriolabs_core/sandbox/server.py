@@ -23,7 +23,7 @@ from starlette.routing import Route
 from empiriolabs_core.catalog import CARDS, ModelCard, card
 from empiriolabs_core.sandbox import rules, vectors
 from empiriolabs_core.sandbox.answers import JSON, Answer, generate
-from empiriolabs_core.sandbox.entries import entry
+from empiriolabs_core.sandbox.entries import FURTHER_MODELS, entry
 from empiriolabs_core.sandbox.faults import JSON_TYPE, STREAM_TYPE, DropConnection, Fault, before_answer, respond
 from empiriolabs_core.sandbox.local_model import LocalModel
 from empiriolabs_core.sandbox.messages import check_messages
@@ -63,6 +63,8 @@ class Sandbox:
 
     Args:
         strict: refuse what DeepSeek refuses, such as a tool loop without its reasoning.
+        strict_reasoning: with `strict`, also reject a conversation with tools that lacks the reasoning of an answer
+            without tool calls that this sandbox gave. DeepSeek's documents require it; recordings show no such error.
         faults: what goes wrong with each POST request, in order; `None` for nothing.
         local_model: let a small language model speak, instead of scripted answers.
         host: address to listen on.
@@ -89,6 +91,7 @@ class Sandbox:
         self,
         *,
         strict: bool = True,
+        strict_reasoning: bool = False,
         faults: Iterable[Fault | None] = (),
         local_model: bool = False,
         host: str = "127.0.0.1",
@@ -103,7 +106,7 @@ class Sandbox:
         self.ledger: list[LedgerEntry] = []
         self.most_at_once = self._at_once = 0
         self._strict, self._delay, self._rate_limit, self._credits = strict, delay, rate_limit, credits
-        self._models = {*CARDS, *models, vectors.EMBEDDING_MODEL, vectors.RERANK_MODEL}
+        self._models = {*CARDS, *FURTHER_MODELS, *models, vectors.EMBEDDING_MODEL, vectors.RERANK_MODEL}
         self._catalogue = catalogue
         if not 0 <= port <= 65535:
             raise ValueError(f"port={port} is no port. Pass one from 1 to 65535, or 0 for a free one.")
@@ -111,6 +114,7 @@ class Sandbox:
         self._faults, self._script = deque[Fault | None](), deque[Answer]()
         self.fail(*faults)
         self._cache = PrefixCache()
+        self._strict_reasoning, self._reasoned = strict_reasoning, set[str]()
         self._wants_local_model = local_model
         self._local_model: LocalModel | None = None
         self._server: uvicorn.Server | None = None
@@ -155,6 +159,7 @@ class Sandbox:
         self._faults.clear()
         self._script.clear()
         self._cache = PrefixCache()
+        self._reasoned.clear()
         self.requests.clear()
         self.ledger.clear()
         self.most_at_once = 0
@@ -271,7 +276,7 @@ class Sandbox:
         rules.check_tools(body)
         rules.check_window(body, known)
         if self._strict:
-            rules.check_upstream(body, known)
+            rules.check_upstream(body, known, self._reasoned)
         scripted = self._script.popleft() if self._script else None
         if scripted is None and self._local_model is not None and body.get("stream"):
             self._charge()
@@ -294,6 +299,8 @@ class Sandbox:
         else:
             answer = generate(body, thinking=thinking)
         short, finish_reason = shorten(answer, body)
+        if self._strict_reasoning and short.reasoning and short.content:
+            self._reasoned.add(short.content)
         count = body.get("n") or 1
         answers = (short,) * count
         cached = self._cache.cached_tokens(body["model"], body["messages"])

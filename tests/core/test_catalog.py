@@ -222,7 +222,31 @@ def test_a_parameter_out_of_a_fetched_cards_range() -> None:
 
 
 def test_an_unknown_model_has_no_card() -> None:
-    assert card("deepseek-v4-pro:variant9") is None
+    for model in ("qwen3-max", "deepseek-v3", "deepseek-v40", "deepseek", "deepseek-flashy"):
+        assert card(model) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "modalities"),
+    [
+        ("deepseek-v4-1-flash", ("text", "image")),
+        ("deepseek-v4-1-flash:variant2", ("text", "image")),
+        ("deepseek-v4-pro-0813", ("text",)),
+        ("deepseek-v4-flash-0731:variant1", ("text",)),
+        ("deepseek-v4-pro:variant9", ("text",)),
+        ("deepseek-v4-2-maxi", None),
+    ],
+)
+def test_a_model_without_a_card_has_the_rules_of_its_family(model: str, modalities: Any) -> None:
+    known = card(model)
+    assert known is not None
+    assert (known.id, known.input_modalities) == (model, modalities)
+    assert (known.thinks, known.needs_reasoning_back, known.refuses_forced_tools, known.json_object_only) == (True,) * 4
+    # What nobody published stays unknown.
+    assert (known.context_window, known.max_output_tokens, known.region, known.rates) == (None,) * 4
+    assert not known.parameters
+    found = read_entry({"id": model, "context_length": 77, "input_modalities": ["text", "file"]})
+    assert found == replace(known, context_window=77, input_modalities=("text", "file"))
 
 
 def test_the_table(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_the_strict_sandbox(sandbox: Sandbox, run: Run) -> None:
     report = run(sandbox)
     assert "**Enforced: without reasoning_content the turn is refused; an empty one will do.**" in report
+    assert "plain turn without: accepted; plain turn, empty: accepted; plain turn with: accepted" in report
+    assert "closing answer without: accepted; closing answer with: accepted" in report
+    assert "content null: accepted; call turn, content empty: accepted; name with a space: accepted" in report
     assert "**Forced choices are refused while the model thinks.**" in report
     assert "json_object, no word of JSON: refused (400)" in report
     assert "**effort none, thinking on: did not reason; effort low, budget: reasoned" in report
@@ -89,6 +92,7 @@ def test_an_estimate_by_hand() -> None:
 def test_whatever_fails_the_other_probes_go_on(sandbox: Sandbox, run: Run) -> None:
     broken = [
         Fault("status", status=500),
+        Fault("status", status=400),
         Fault("reset"),
         Fault("html"),
         Fault("timeout", seconds=5),
@@ -104,6 +108,7 @@ def test_whatever_fails_the_other_probes_go_on(sandbox: Sandbox, run: Run) -> No
     for number, probe in enumerate(probes(), 1):
         assert f"## {number}. {probe.name}\n\n{probe.question}\n\n**" in report
     assert "**Unclear. without: not answered (500); empty: accepted; with: accepted.**" in report
+    assert "**plain turn without: refused (400); plain turn, empty: accepted" in report
     assert "### auto, thinking: no answer, " in report
     assert "### effort none, thinking on: " in report
     assert "Timeout" in report
@@ -114,7 +119,7 @@ def test_whatever_fails_the_other_probes_go_on(sandbox: Sandbox, run: Run) -> No
 def test_without_a_key_it_says_what_it_would_do(capsys: pytest.CaptureFixture[str]) -> None:
     main([])
     shown = capsys.readouterr().out
-    assert "9. errors" in shown
+    assert "10. errors" in shown
     assert "all of it costs at most $0." in shown
     assert shown.endswith("Nothing was sent. Set EMPIRIOLABS_API_KEY to ask.\n")
 

@@ -440,3 +440,21 @@ def test_a_port_that_is_none(port: int) -> None:
     command = [sys.executable, "-m", "empiriolabs_core.sandbox", "--port", str(port)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.stderr.startswith(f"The sandbox cannot start: port={port} is no port.")
+
+
+@pytest.mark.parametrize("strict_reasoning", [True, False])
+def test_the_reasoning_of_plain_answers_is_wanted_back_on_request(strict_reasoning: bool) -> None:
+    turn = {"role": "assistant", "content": "It is 5."}
+    again = {"messages": [USER, turn, USER], "tools": TOOLS}
+    with Sandbox(strict_reasoning=strict_reasoning) as serving:
+        serving.script(Answer("It is 5.", reasoning="Two and three."), Answer("It is 6."))
+        for _ in range(2):
+            ok(serving, messages=[USER])
+        status, _, text = chat(serving, **again)
+        assert status == (400 if strict_reasoning else 200)
+        assert strict_reasoning == ("must be passed back" in text)
+        ok(serving, **{**again, "messages": [USER, {**turn, "reasoning_content": "Two and three."}, USER]})
+        # Not without tools, not with thinking off, and not for an answer that had none.
+        ok(serving, messages=again["messages"])
+        ok(serving, **again, enable_thinking=False)
+        ok(serving, **{**again, "messages": [USER, {**turn, "content": "It is 6."}, USER]})

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from empiriolabs_core.catalog import CARDS
 from empiriolabs_core.errors import DEFAULT_API_BASE, MissingKeyError, SettingsError, UnsupportedContentError
 from empiriolabs_core.sandbox import Sandbox
+from empiriolabs_core.sandbox.entries import FURTHER_MODELS
 from empiriolabs_core.settings import DEFAULT_MODEL, Settings
 from langchain_empiriolabs import ChatEmpirioLabs, EmpirioLabsEmbeddings, EmpirioLabsRerank
 from llamaindex_empiriolabs import EmpirioLabs
@@ -328,7 +329,7 @@ def test_a_timeout_of_the_client_is_taken() -> None:
 # Wire rules
 
 
-@pytest.mark.parametrize("model", [model for model in CARDS if model.startswith("deepseek-v4-")])
+@pytest.mark.parametrize("model", [*(model for model in CARDS if model.startswith("deepseek-v4-")), *FURTHER_MODELS])
 def test_an_empty_reasoning_fills_in_where_the_model_insists(model: str) -> None:
     messages = [USER, CALLED, RESULT]
     assert body(Settings(model=model), messages)["messages"][1] == {**CALLED, "reasoning_content": ""}
@@ -338,14 +339,44 @@ def test_an_empty_reasoning_fills_in_where_the_model_insists(model: str) -> None
     assert "reasoning_content" not in CALLED
 
 
+SPOKEN = {"role": "assistant", "content": "Hi", "reasoning_content": "a"}
+MUTE = {"role": "assistant", "content": "Ho"}
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+PLAIN_TURNS, LOOP = [USER, SPOKEN, USER, MUTE, USER], [USER, SPOKEN, USER, CALLED, RESULT, SPOKEN, USER, MUTE, USER]
+
+
+def reasoning_sent(settings: Settings, messages: Any, **call: Any) -> list[str | None]:
+    """Return the reasoning of each assistant turn of a request; `None` where the field is missing."""
+    sent = body(settings, messages, **call)["messages"]
+    return [message.get("reasoning_content") for message in sent if message["role"] == "assistant"]
+
+
 @pytest.mark.parametrize(
-    ("policy", "kept"), [("tool_calls", [False, True]), ("always", [True, True]), ("never", [False, False])]
+    ("policy", "plain", "with_tools", "loop"),
+    [
+        ("tool_calls", [None, None], ["a", None], ["a", "", "a", None]),
+        ("always", ["a", None], ["a", None], ["a", "", "a", None]),
+        ("never", [None, None], [None, None], [None, None, None, None]),
+    ],
 )
-def test_send_back_reasoning(policy: Any, kept: list[bool]) -> None:
-    spoken = {"role": "assistant", "content": "Hi", "reasoning_content": "a"}
-    called = {**CALLED, "reasoning_content": "b"}
-    sent = body(Settings(send_back_reasoning=policy), [USER, spoken, USER, called, RESULT])["messages"]
-    assert ["reasoning_content" in sent[1], "reasoning_content" in sent[3]] == kept
+def test_send_back_reasoning(policy: Any, plain: Any, with_tools: Any, loop: Any) -> None:
+    settings = Settings(send_back_reasoning=policy)
+    assert reasoning_sent(settings, PLAIN_TURNS) == plain
+    assert reasoning_sent(settings, PLAIN_TURNS, tools=TOOLS) == with_tools
+    assert reasoning_sent(settings, PLAIN_TURNS, extra_body={"tools": TOOLS}) == with_tools
+    assert reasoning_sent(settings, PLAIN_TURNS, tools=[]) == plain
+    assert reasoning_sent(settings, LOOP) == loop
+    # With thinking off, or for a model without a card, the same reasoning is sent, but no empty one is added.
+    unfilled = [reasoning or None for reasoning in loop]
+    assert reasoning_sent(Settings(send_back_reasoning=policy, enable_thinking=False), LOOP) == unfilled
+    assert reasoning_sent(Settings(send_back_reasoning=policy, model="other"), LOOP) == unfilled
+    assert SPOKEN["reasoning_content"] == "a"
+
+
+@pytest.mark.parametrize("policy", ["tool_calls", "always"])
+def test_plain_turns_get_no_empty_reasoning(policy: Any) -> None:
+    empty = {**MUTE, "reasoning_content": ""}
+    assert reasoning_sent(Settings(send_back_reasoning=policy), [USER, empty, USER], tools=TOOLS) == [None]
 
 
 FORCED = {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required"}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import openai
 import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
 from llama_index.core.base.llms.types import ChatMessage, TextBlock
 
-from empiriolabs_core.sandbox import Sandbox
+from empiriolabs_core.errors import UnsupportedContentError
+from empiriolabs_core.sandbox import Answer, Sandbox
 from empiriolabs_core.settings import RequestFields
 from langchain_empiriolabs.messages import convert_messages
 from llamaindex_empiriolabs.messages import to_wire
@@ -62,6 +65,12 @@ CASES = [
     Case("tool_loop_never", conversation=LOOP, settings={"send_back_reasoning": "never", "enable_thinking": False}),
     Case("tool_loop_always", conversation=LOOP, settings={"send_back_reasoning": "always"}),
     Case("tool_loop_without_reasoning", conversation=WITHOUT_REASONING, call={"tools": [WEATHER]}),
+    Case("tool_loop_family", conversation=WITHOUT_REASONING, settings={"model": "deepseek-v4-pro-0813"}),
+    Case(
+        "forced_tool_family",
+        settings={"model": "deepseek-v4-1-flash"},
+        call={"tools": [WEATHER], "tool_choice": "required"},
+    ),
     Case("tool_choice_auto", call={"tools": [WEATHER], "tool_choice": "auto"}),
     Case("tool_choice_required", call={"tools": [WEATHER], "tool_choice": "required"}),
     Case("no_tools", call={"tools": [], "tool_choice": "required", "parallel_tool_calls": True}),
@@ -91,6 +100,40 @@ def test_same_body_and_answer(case: Case, stream: bool, sandbox: Sandbox, where:
         if result.usage:
             result.usage["cached"] = None
     assert len({repr(result) for result in results.values()}) == 1, results
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("name", DRIVERS)
+def test_the_reasoning_of_a_closing_answer_goes_back(
+    name: str, stream: bool, sandbox: Sandbox, where: dict[str, Any]
+) -> None:
+    """The sandbox of the suites rejects a conversation with tools that lacks the reasoning of a plain answer of its."""
+    drive, asked = DRIVERS[name], {"role": "user", "content": "Hello"}
+    sandbox.script(Answer("It is 5.", reasoning="Two and three."))
+    first = drive(Case("first", call={"tools": [WEATHER]}), where, stream)
+    history = [asked, {"role": "assistant", "content": first.text, "reasoning": first.reasoning}, asked]
+    again = Case("again", conversation=history, call={"tools": [WEATHER]})
+    assert drive(again, where, stream).text
+    assert sandbox.requests[-1].body["messages"][1]["reasoning_content"] == "Two and three."
+    with pytest.raises(openai.BadRequestError, match="must be passed back"):
+        drive(replace(again, settings={"send_back_reasoning": "never"}), where, stream)
+    # Without tools it is ignored, so it is not sent, and not missed.
+    drive(replace(again, call={}), where, stream)
+    assert "reasoning_content" not in sandbox.requests[-1].body["messages"][1]
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_an_image_for_a_family_that_accepts_images(name: str, sandbox: Sandbox, where: dict[str, Any]) -> None:
+    url = {"url": "http://127.0.0.1/a.png"}
+    image = [{"type": "image_url", "image_url": url}]
+    for model, taken in (("deepseek-v4-1-flash", True), ("deepseek-v4-flash-0731", False)):
+        case = Case("image", conversation=[{"role": "user", "content": image}], settings={"model": model})
+        if not taken:
+            with pytest.raises(UnsupportedContentError, match="holds image content"):
+                DRIVERS[name](case, where, False)
+            continue
+        assert DRIVERS[name](case, where, False).text
+        assert sandbox.requests[-1].body["messages"][0]["content"] == image
 
 
 def test_every_typed_field_is_covered() -> None:
