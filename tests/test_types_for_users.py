@@ -41,12 +41,14 @@ def _checked(module: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_mypy_reports_the_mistakes_and_nothing_else() -> None:
     told = _checked("mypy", "--strict", "--config-file=", *sorted(map(str, PROJECT.glob("*.py"))))
     found = re.findall(r"^(\S+?):(\d+): error:", told, flags=re.MULTILINE)
     assert {(Path(path).name, int(line)) for path, line in found} == MARKED, told
 
 
+@pytest.mark.slow
 def test_pyright_reports_the_mistakes_and_nothing_else() -> None:
     told = _checked("basedpyright", "--outputjson", "--pythonpath", sys.executable, "--project", str(PROJECT))
     found = [entry for entry in json.loads(told)["generalDiagnostics"] if entry["severity"] == "error"]

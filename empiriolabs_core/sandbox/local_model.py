@@ -142,7 +142,8 @@ def _serve(reasoning_tokens: int) -> None:
     assert package.origin is not None
     params = xllamacpp.CommonParams()
     params.model.path = str(Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf")
-    params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 8192, 2, 2
+    # One thread: on a machine with other work, several threads wait for each other most of the time.
+    params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 8192, 2, 1
     params.use_jinja, params.ui = True, False
     params.hostnames, params.port, params.model_alias = ["127.0.0.1"], 0, ["smollm2-135m"]
     params.chat_template = (Path(__file__).parent / "smollm2.jinja").read_text()

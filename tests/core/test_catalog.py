@@ -249,6 +249,7 @@ def test_a_model_without_a_card_has_the_rules_of_its_family(model: str, modaliti
     assert found == replace(known, context_window=77, input_modalities=("text", "file"))
 
 
+@pytest.mark.slow
 def test_the_table(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*arguments: str) -> str:
         command = [sys.executable, "-m", "empiriolabs_core.catalog", *arguments]

@@ -209,6 +209,7 @@ def meet(settings: Settings, sandbox: Sandbox, row: Row, places: dict[str, Any],
     return settings.request([{"role": "user", "content": "Hello"}], options, stream=stream)
 
 
+@pytest.mark.slow
 def test_no_fault_leaves_a_connection_behind(sandbox: Sandbox, places: dict[str, Any]) -> None:
     """One instance meets them all: what is open after each is the one connection that waits for the next call."""
     gc.collect()
@@ -222,6 +223,7 @@ def test_no_fault_leaves_a_connection_behind(sandbox: Sandbox, places: dict[str,
     assert connections(sandbox) <= before
 
 
+@pytest.mark.slow
 async def test_no_fault_leaves_an_asynchronous_connection_behind(sandbox: Sandbox, places: dict[str, Any]) -> None:
     gc.collect()
     settings, before = Settings(base_url=sandbox.base_url, api_key=sandbox.api_key), connections(sandbox)

@@ -103,6 +103,7 @@ def assert_kept(sandbox: Sandbox, seen: list[str]) -> None:
         assert OPENAI not in str(request)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_fault(kind: str, sandbox: Sandbox, where: dict[str, Any], logs: pytest.LogCaptureFixture) -> None:
     seen: list[str] = []

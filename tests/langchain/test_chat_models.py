@@ -487,7 +487,8 @@ def test_an_empty_answer_that_was_cut_is_told(llm: ChatEmpirioLabs) -> None:
     for stream in (False, True):
         with pytest.warns(UserWarning, match="Raise max_tokens") as told:
             message = added(llm.stream("Hello", max_tokens=3)) if stream else llm.invoke("Hello", max_tokens=3)
-        assert len(told) == 1
+        # The garbage collector may report sockets of earlier tests meanwhile.
+        assert len([warning for warning in told if issubclass(warning.category, UserWarning)]) == 1
         assert message.response_metadata["finish_reason"] == "length"
         assert message.content == ""
 
