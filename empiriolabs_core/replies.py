@@ -168,10 +168,10 @@ class StreamCheck:
         """
         if not isinstance(chunk, dict):
             raise InvalidReplyError(f"The stream held something that is no JSON object: {excerpt(chunk)}.")
-        if "error" in chunk:
-            check_error(chunk)
         if chunk.get("usage"):
             self.usage = chunk["usage"]
+        if "error" in chunk:
+            check_error(chunk)
         for choice in chunk.get("choices") or ():
             if not isinstance(choice, dict):
                 raise InvalidReplyError(f"The stream held a choice that is no JSON object: {excerpt(choice)}.")
@@ -225,8 +225,9 @@ class Delta(NamedTuple):
 
 
 _MESSAGE_KEYS = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
-_PIECES = frozenset({"refusal", "reasoning_details", "data", "transcript"})
-"""Names of what comes in pieces: the first and those within `audio` are OpenAI's, the second is OpenRouter's."""
+_PIECES = frozenset({"refusal", "reasoning_details", "data", "transcript", "other_items"})
+"""Names of what comes in pieces: the first and those within `audio` are OpenAI's, the second is OpenRouter's. The last
+is the name that `endpoints` gives to output items that only the server understands, such as its own web searches."""
 
 
 class StreamedReply:
