@@ -29,7 +29,7 @@ from empiriolabs_core.arguments import (
     check_url,
     sentences,
 )
-from empiriolabs_core.costs import count_call
+from empiriolabs_core.costs import Bill
 from empiriolabs_core.errors import (
     BASE_VARIABLE,
     DEFAULT_API_BASE,
@@ -197,7 +197,7 @@ class ConnectionFields(BaseModel):
         """
         connection = self._connection()
         if self._gateway is None or self._gateway.connection != connection:
-            self._gateway = Gateway(connection, count_call)
+            self._gateway = Gateway(connection, Bill)
         return self._gateway
 
     def _connection(self) -> Connection:

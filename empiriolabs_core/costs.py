@@ -1,4 +1,4 @@
-"""What calls cost, in US dollars: of one call, of all calls in a block, and a budget for them.
+"""What calls cost, in US dollars: the cost of one call, the sum over all calls in a block, and a budget for them.
 
 ```python
 with track_cost(budget_usd="0.50") as costs:
@@ -6,25 +6,47 @@ with track_cost(budget_usd="0.50") as costs:
 print(costs)
 ```
 
-Amounts are exact decimals. They are computed from the rates on the model's card and the token counts that the
-gateway reports; the bill is the gateway's. A model without a card or rates has no known cost.
+Amounts are exact decimals, whatever the decimal context of the caller is. They are computed from the rates on the
+model's card and the token counts that the gateway reports; the bill is the gateway's. The cost of a model without a
+card or rates is unknown.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from typing import Any, TypeVar
 
-from empiriolabs_core.catalog import card
-from empiriolabs_core.errors import BudgetExceededError, SettingsError
+from empiriolabs_core.catalog import ModelCard, card
+from empiriolabs_core.errors import BudgetExceededError, SettingsError, warn_once
 from empiriolabs_core.replies import Usage, read_usage
 
-_MILLION = Decimal(1_000_000)
+CHARACTERS_PER_TOKEN = Decimal("1.5")
+"""The factor of a reservation. English text has about 3 to 4 characters per token, Chinese text between 1 and 2, so
+this estimate is rather too high."""
+DEFAULT_OUTPUT_TOKENS = 4096
+"""The output of a reservation if neither the request nor the model's card names `max_tokens`: the gateway's default."""
+
+_MONEY = Context(prec=100, rounding=ROUND_HALF_EVEN, Emin=-999999, Emax=999999, traps=[])
+"""The context of the caller may round, or trap what is inexact."""
+_MICRO = Decimal("0.000001")
+_Result = TypeVar("_Result")
+
+
+def _sum(amounts: Iterable[Decimal]) -> Decimal:
+    total = Decimal(0)
+    for amount in amounts:
+        total = _MONEY.add(total, amount)
+    return total
+
+
+def _price(tokens: int, per_million: Decimal) -> Decimal:
+    return _MONEY.scaleb(_MONEY.multiply(Decimal(tokens), per_million), -6)
 
 
 @dataclass(frozen=True)
@@ -43,7 +65,7 @@ class Cost:
     @property
     def total(self) -> Decimal:
         """The sum."""
-        return self.input + self.cached_input + self.output + self.web_search
+        return _sum((self.input, self.cached_input, self.output, self.web_search))
 
 
 def cost_of(model: str, usage: Usage, *, web_search: bool = False) -> Cost | None:
@@ -55,9 +77,9 @@ def cost_of(model: str, usage: Usage, *, web_search: bool = False) -> Cost | Non
     cached = min(usage.cached_tokens or 0, usage.input_tokens)
     cached_rate = rates.input if rates.cached_input is None else rates.cached_input
     return Cost(
-        input=(usage.input_tokens - cached) * rates.input / _MILLION,
-        cached_input=cached * cached_rate / _MILLION,
-        output=usage.output_tokens * rates.output / _MILLION,
+        input=_price(usage.input_tokens - cached, rates.input),
+        cached_input=_price(cached, cached_rate),
+        output=_price(usage.output_tokens, rates.output),
         web_search=rates.web_search if web_search else Decimal(0),
     )
 
@@ -70,17 +92,55 @@ def cost_of_call(body: Mapping[str, Any], usage: Mapping[str, Any] | None) -> Co
     return cost_of(body["model"], counts, web_search=bool(body.get("web_search_linkup")))
 
 
+def estimate(body: Mapping[str, Any]) -> Decimal | None:
+    """Return what a request may cost, in US dollars; `None` for a model without rates.
+
+    The input is all characters of the body divided by `CHARACTERS_PER_TOKEN`. The output is `max_tokens`, or the
+    default on the model's card, or `DEFAULT_OUTPUT_TOKENS`, times `n`. The fee of a web search is added. Not included:
+    what a search adds to the prompt, images that are given as URLs, and reasoning beyond `max_tokens`.
+    """
+    known = card(body["model"])
+    rates = known.rates if known else None
+    if known is None or rates is None:
+        return None
+    tokens = int(_MONEY.divide(Decimal(_characters(body)), CHARACTERS_PER_TOKEN)) + 1
+    output = _most_output(body, known) * (body.get("n") or 1)
+    fee = rates.web_search if body.get("web_search_linkup") else Decimal(0)
+    return _sum((_price(tokens, rates.input), _price(output, rates.output), fee))
+
+
+def _most_output(body: Mapping[str, Any], known: ModelCard) -> int:
+    default = next((listed.default for listed in known.parameters if listed.name == "max_tokens"), None)
+    most: int = body.get("max_tokens") or default or DEFAULT_OUTPUT_TOKENS
+    return most
+
+
+def _characters(value: Any) -> int:
+    """Return the number of characters of all texts and names in a JSON value."""
+    count, rest = 0, [value]
+    while rest:
+        inner = rest.pop()
+        if isinstance(inner, str):
+            count += len(inner)
+        elif isinstance(inner, Mapping):
+            rest += [*inner.keys(), *inner.values()]
+        elif isinstance(inner, list | tuple):
+            rest += inner
+    return count
+
+
 @dataclass
 class Totals:
-    """Sums over calls.
+    """Sums over calls. Two of them can be added.
 
     Attributes:
-        calls: how many there were.
-        calls_of_unknown_cost: those of models without rates, or without reported usage. They are not in `usd`.
+        calls: number of calls.
+        calls_of_unknown_cost: calls of models without rates, calls whose usage was not reported, and calls whose reply
+            was lost. They are not in `usd`.
         input_tokens: tokens of the prompts.
-        cached_tokens: those of them that were read from the cache.
+        cached_tokens: input tokens that were read from the cache.
         output_tokens: generated tokens, reasoning included.
-        reasoning_tokens: those of them that were reasoning.
+        reasoning_tokens: output tokens that were reasoning.
         searches: calls with web search.
         usd: US dollars.
     """
@@ -101,38 +161,51 @@ class Totals:
         if cost is None:
             self.calls_of_unknown_cost += 1
         else:
-            usd = cost.total
-            self.usd += usd
+            self.usd = _MONEY.add(self.usd, cost.total)
         if usage is not None:
             self.input_tokens += usage.input_tokens
             self.cached_tokens += usage.cached_tokens or 0
             self.output_tokens += usage.output_tokens
             self.reasoning_tokens += usage.reasoning_tokens or 0
 
+    def __add__(self, other: Totals) -> Totals:
+        """Return the sum of both."""
+        if not isinstance(other, Totals):
+            return NotImplemented
+        counts = {name: count + getattr(other, name) for name, count in vars(self).items() if name != "usd"}
+        return Totals(**counts, usd=_MONEY.add(self.usd, other.usd))
+
+    def __radd__(self, start: int) -> Totals:
+        """Let `sum` begin with 0."""
+        return self + Totals() if start == 0 else NotImplemented
+
 
 @dataclass
 class CostTracker:
-    """What the calls of one `track_cost` block cost. Safe to read while calls are under way.
+    """What the calls of one `track_cost` block cost. Safe to read while calls are in progress.
+
+    A tracker can be pickled, so that a worker process can return it. Trackers can be added, with `+`, `sum` or `merge`.
 
     Attributes:
-        budget_usd: the amount after which calls are refused; `None` for none.
+        budget_usd: the amount after which calls are rejected; `None` for none.
         by_model: totals by model id.
+        reserve: whether a call reserves an estimate before it is sent.
+        reserved_usd: US dollars that are reserved for calls in progress and for calls of unknown cost.
     """
 
     budget_usd: Decimal | None = None
     by_model: dict[str, Totals] = field(default_factory=dict)
+    reserve: bool = False
+    reserved_usd: Decimal = Decimal(0)
+    _around: tuple[CostTracker, ...] = field(default=(), repr=False, compare=False)
     # Reentrant: while it is held, the garbage collector may close a stream that was left, which then counts.
-    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     @property
     def total(self) -> Totals:
         """Totals over all models."""
-        whole = Totals()
         with self._lock:
-            for totals in list(self.by_model.values()):
-                for name, amount in vars(totals).items():
-                    setattr(whole, name, getattr(whole, name) + amount)
-        return whole
+            return sum(list(self.by_model.values()), Totals())
 
     @property
     def total_usd(self) -> Decimal:
@@ -144,13 +217,114 @@ class CostTracker:
         with self._lock:
             self.by_model.setdefault(model, Totals()).add(usage, cost, search=search)
 
-    def check(self) -> None:
-        """Raise `BudgetExceededError` if the budget is spent."""
-        if self.budget_usd is not None and self.total_usd >= self.budget_usd:
-            raise BudgetExceededError(
-                f"The budget of ${self.budget_usd:f} is spent: ${self.total_usd:f} so far. The call was not sent. "
-                "Raise budget_usd of track_cost to go on."
+    def merge(self, other: CostTracker) -> None:
+        """Add the calls of another tracker to this one, for example of one that a worker process returned."""
+        with other._lock:
+            added, reserved = dict(other.by_model), other.reserved_usd
+        with self._lock:
+            for model, totals in added.items():
+                self.by_model[model] = self.by_model.get(model, Totals()) + totals
+            self.reserved_usd = _MONEY.add(self.reserved_usd, reserved)
+
+    def __add__(self, other: CostTracker) -> CostTracker:
+        """Return a new tracker, without a budget, that holds the calls of both."""
+        if not isinstance(other, CostTracker):
+            return NotImplemented
+        both = CostTracker()
+        both.merge(self)
+        both.merge(other)
+        return both
+
+    def __radd__(self, start: int) -> CostTracker:
+        """Let `sum` begin with 0."""
+        return self + CostTracker() if start == 0 else NotImplemented
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the lock and the blocks around this one, which belong to this process."""
+        with self._lock:
+            by_model = {model: totals + Totals() for model, totals in self.by_model.items()}
+            return {**vars(self), "by_model": by_model, "_around": (), "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make a new lock."""
+        vars(self).update({**state, "_lock": threading.RLock()})
+
+    def run(self, function: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> _Result:
+        """Call a function so that its calls of models count in this block, in whichever thread it runs.
+
+        ```python
+        with track_cost() as costs, ThreadPoolExecutor() as pool:
+            answers = list(pool.map(functools.partial(costs.run, llm.invoke), questions))
+        ```
+
+        Args:
+            function: what to call. Not a coroutine function: tasks that start in the block belong to it already.
+            *args: arguments of the function.
+            **kwargs: arguments of the function.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            SettingsError: if `function` is a coroutine function or a generator function, which would run later.
+        """
+        if any(kind(function) for kind in _RUN_LATER):
+            raise SettingsError(
+                f"costs.run must be given a function that runs at once, got {function!r}. Start tasks in the block, or "
+                "pass asyncio.run and a coroutine."
             )
+        with _within((*self._around, self)):
+            return function(*args, **kwargs)
+
+    def check(self) -> None:
+        """Raise an error if the budget is spent.
+
+        Raises:
+            BudgetExceededError: if the budget is spent.
+        """
+        self.admit(None)
+
+    def admit(self, expected: Decimal | None) -> Decimal:
+        """Let a call through, and reserve what it is expected to cost if this tracker reserves.
+
+        Args:
+            expected: US dollars; `None` if the model has no rates.
+
+        Returns:
+            US dollars that were reserved.
+
+        Raises:
+            BudgetExceededError: if the budget is spent, or what is left of it is less than `expected`.
+        """
+        if self.budget_usd is None:
+            return Decimal(0)
+        wanted = (expected or Decimal(0)) if self.reserve else Decimal(0)
+        with self._lock:
+            spent = self.total_usd
+            taken = _MONEY.add(spent, self.reserved_usd)
+            if taken >= self.budget_usd or _MONEY.add(taken, wanted) > self.budget_usd:
+                raise BudgetExceededError(self._refusal(spent, wanted))
+            self.reserved_usd = _MONEY.add(self.reserved_usd, wanted)
+        return wanted
+
+    def _refusal(self, spent: Decimal, wanted: Decimal) -> str:
+        end = "The call was not sent. Raise budget_usd in track_cost to continue."
+        if not self.reserve:
+            return f"The budget of ${self.budget_usd:f} is spent: ${spent:f} so far. {end}"
+        return (
+            f"The budget of ${self.budget_usd:f} does not cover this call, which may cost ${wanted:f}: ${spent:f} is "
+            f"spent and ${self.reserved_usd:f} is reserved for calls in progress or of unknown cost. {end}"
+        )
+
+    def release(self, reserved: Decimal) -> None:
+        """Give back what `admit` reserved."""
+        with self._lock:
+            self.reserved_usd = _MONEY.subtract(self.reserved_usd, reserved)
+
+    def keep(self, reserved: Decimal) -> None:
+        """Reserve for one more call of unknown cost, budget or not: it was sent."""
+        with self._lock:
+            self.reserved_usd = _MONEY.add(self.reserved_usd, reserved)
 
     def __str__(self) -> str:
         """Return a table."""
@@ -169,8 +343,10 @@ def _row(model: str, totals: Totals) -> tuple[str, ...]:
     counts = (totals.calls, totals.input_tokens, totals.cached_tokens, totals.output_tokens, totals.searches)
     unknown = totals.calls_of_unknown_cost
     note = f" + {unknown} call{'s' if unknown > 1 else ''} of unknown cost" if unknown else ""
-    return (model, *(f"{count:,}" for count in counts), f"{totals.usd:.6f}{note}")
+    return (model, *(f"{count:,}" for count in counts), f"{_MONEY.quantize(totals.usd, _MICRO)}{note}")
 
+
+_RUN_LATER = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
 
 _trackers: ContextVar[tuple[CostTracker, ...]] = ContextVar("empiriolabs_trackers", default=())
 
@@ -181,53 +357,141 @@ def _amount(budget_usd: Decimal | str | float) -> Decimal:
     except InvalidOperation:
         budget = Decimal("nan")
     if not (budget.is_finite() and budget >= 0):
-        raise SettingsError(
-            f"budget_usd={budget_usd!r} is no amount of US dollars. Give a number of 0 or more, such as '0.50'."
-        )
+        raise SettingsError(f"budget_usd must be a dollar amount >= 0, such as '0.50', got {budget_usd!r}.")
     return budget
 
 
 @contextlib.contextmanager
-def track_cost(budget_usd: Decimal | str | float | None = None) -> Iterator[CostTracker]:
+def track_cost(budget_usd: Decimal | str | float | None = None, *, reserve: bool = False) -> Iterator[CostTracker]:
     """Sum up what calls within the block cost, in both frameworks, sync and async.
 
-    Blocks may be nested: a call counts in each. The block is found through a context variable, which tasks and
-    both frameworks' own threads inherit; threads that you start yourself need `contextvars.copy_context()`.
-    A stream counts when it has ended or was left; without the usage at its end, as a call of unknown cost.
-    Answers from a framework's cache are no calls and cost nothing.
+    Blocks can be nested: a call counts in each of them. Tasks and both frameworks' own threads inherit the block,
+    through a context variable. Threads that you start yourself do not: use `CostTracker.run`.
+
+    A stream counts in the blocks in which it was created and in those in which it is first read, when it has ended or
+    was left. A call counts as a call of unknown cost if its usage is not reported or its reply was lost, for example
+    by a timeout or a cancellation; not if connecting failed or an HTTP error status arrived. Attempts that the OpenAI
+    client repeated are counted the same way, except with an `http_client` of your own. Answers from a framework's cache
+    are no calls and cost nothing.
 
     Args:
-        budget_usd: once this much is spent, the next call raises `BudgetExceededError` before it is sent. Calls that
-            run at the same time are let through together, so the last of them may overshoot. Calls of unknown cost
-            are not in it: those of models without rates, such as rerank, until `list_models` has read them.
+        budget_usd: once this much is spent, the next call raises `BudgetExceededError` before it is sent. Calls of
+            unknown cost are not part of the sum. That includes models without rates, such as rerank, until
+            `list_models` has read them.
+        reserve: whether each call reserves an estimate before it is sent (see `estimate`), and settles it afterwards.
+            Then the budget holds for concurrent calls too, as far as the estimates do. A call of unknown cost keeps its
+            reservation; a model without rates reserves nothing, with a warning. Default: false. Concurrent calls are
+            then let through together, so the sum may exceed the budget.
 
     Raises:
-        SettingsError: `budget_usd` is no amount of money.
+        SettingsError: if `budget_usd` is not an amount of money, or `reserve` is set without a budget.
     """
-    tracker = CostTracker(None if budget_usd is None else _amount(budget_usd))
-    _trackers.set((*_trackers.get(), tracker))
-    try:
+    if reserve and budget_usd is None:
+        raise SettingsError("reserve=True needs budget_usd: without a budget there is nothing to reserve from.")
+    budget, around = None if budget_usd is None else _amount(budget_usd), _trackers.get()
+    tracker = CostTracker(budget, reserve=reserve, _around=around)
+    with _within((tracker,)):
         yield tracker
+
+
+@contextlib.contextmanager
+def _within(trackers: Iterable[CostTracker]) -> Iterator[None]:
+    added = [tracker for tracker in trackers if not _among(tracker, _trackers.get())]
+    _trackers.set((*_trackers.get(), *added))
+    try:
+        yield
     finally:
         # A token could not be reset in another context, in which web servers may end a generator with such a block.
-        _trackers.set(tuple(other for other in _trackers.get() if other is not tracker))
+        _trackers.set(tuple(tracker for tracker in _trackers.get() if not _among(tracker, added)))
 
 
-def count_call() -> Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]:
-    """Return what counts a call in the blocks around it: to be called with its body and usage when it is over.
+def _among(tracker: CostTracker, others: Iterable[CostTracker]) -> bool:
+    return any(tracker is other for other in others)
+
+
+_Chunk = TypeVar("_Chunk")
+
+
+def stream_here(chunks: Generator[_Chunk, None, None]) -> Generator[_Chunk, None, None]:
+    """Return a stream that counts in the blocks of this place, although it sends its request when it is first read."""
+    trackers = _trackers.get()
+    return _started_in(trackers, chunks) if trackers else chunks
+
+
+def astream_here(chunks: AsyncGenerator[_Chunk, None]) -> AsyncGenerator[_Chunk, None]:
+    """Do what `stream_here` does, for an asynchronous stream."""
+    trackers = _trackers.get()
+    return _astarted_in(trackers, chunks) if trackers else chunks
+
+
+def _started_in(
+    trackers: tuple[CostTracker, ...], chunks: Generator[_Chunk, None, None]
+) -> Generator[_Chunk, None, None]:
+    with contextlib.closing(chunks):
+        with _within(trackers):
+            first = next(chunks, _NOTHING)
+        if first is not _NOTHING:
+            yield first
+            yield from chunks
+
+
+async def _astarted_in(
+    trackers: tuple[CostTracker, ...], chunks: AsyncGenerator[_Chunk, None]
+) -> AsyncGenerator[_Chunk, None]:
+    async with contextlib.aclosing(chunks):
+        with _within(trackers):
+            first = await anext(chunks, _NOTHING)
+        if first is not _NOTHING:
+            yield first
+            async for chunk in chunks:
+                yield chunk
+
+
+_NOTHING: Any = object()
+
+
+class Bill:
+    """One call in the blocks around it, from the moment in which it is sent.
 
     Raises:
-        BudgetExceededError: the budget of a block is spent, so the call must not be sent.
+        BudgetExceededError: if the budget of a block is spent, so that the call must not be sent.
     """
-    # The blocks are those of the start: a stream that is left may be closed anywhere.
-    trackers = _trackers.get()
-    for tracker in trackers:
-        tracker.check()
 
-    def count(body: Mapping[str, Any], usage: Mapping[str, Any] | None) -> None:
-        if trackers:
-            counts, cost = read_usage(usage), cost_of_call(body, usage)
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        # The blocks are those of the start: a stream that is left may be closed anywhere.
+        self._body = body
+        self._reserved: list[tuple[CostTracker, Decimal]] = []
+        trackers = _trackers.get()
+        expected = estimate(body) if any(tracker.reserve for tracker in trackers) else None
+        try:
             for tracker in trackers:
-                tracker.add(body["model"], counts, cost, search=bool(body.get("web_search_linkup")))
+                self._reserved.append((tracker, tracker.admit(expected)))
+        except BudgetExceededError:
+            self.cancel()
+            raise
+        if expected is None and any(tracker.reserve for tracker in trackers):
+            warn_once(
+                f"Calls of {body['model']} reserve nothing of a budget: its prices are unknown. list_models() reads "
+                "those of the gateway's catalogue."
+            )
 
-    return count
+    def settle(self, usage: Mapping[str, Any] | None) -> None:
+        """Count the call. Without a usage its cost is unknown, and it keeps what it reserved."""
+        if not self._reserved:
+            return
+        counts, cost = read_usage(usage), cost_of_call(self._body, usage)
+        for tracker, reserved in self._reserved:
+            tracker.add(self._body["model"], counts, cost, search=bool(self._body.get("web_search_linkup")))
+            if cost is not None:
+                tracker.release(reserved)
+
+    def lose(self) -> None:
+        """Count an attempt whose reply was lost and that the client repeated, as a call of unknown cost."""
+        for tracker, reserved in self._reserved:
+            tracker.add(self._body["model"], None, None, search=bool(self._body.get("web_search_linkup")))
+            tracker.keep(reserved)
+
+    def cancel(self) -> None:
+        """Give back what was reserved: the call was not served."""
+        for tracker, reserved in self._reserved:
+            tracker.release(reserved)

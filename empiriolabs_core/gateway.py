@@ -16,8 +16,9 @@ import ssl
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import openai
 
@@ -85,9 +86,110 @@ class Connection:
         return f"Connection({self.base_url!r})"
 
 
-Count = Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]
-Meter = Callable[[], Count]
-"""Is called before a call, and raises if none may be sent; what it returns is told of the call when it is over."""
+class Bill(Protocol):
+    """What a meter returns for one call. Either `settle` or `cancel` is called when the call is over."""
+
+    def settle(self, usage: Mapping[str, Any] | None, /) -> None:
+        """Count the call. `None`: it was served, perhaps, but its usage is unknown."""
+
+    def lose(self) -> None:
+        """Count an attempt of unknown cost that the client repeated."""
+
+    def cancel(self) -> None:
+        """Forget the call: it was not served."""
+
+
+Meter = Callable[[Mapping[str, Any]], Bill]
+"""Called with the body when a request is sent. Raises an error to block the request."""
+
+
+class Call:
+    """One call in progress.
+
+    Attributes:
+        usage: what the reply reported.
+    """
+
+    def __init__(self, bill: Bill) -> None:
+        self.usage: Mapping[str, Any] | None = None
+        self._bill = bill
+        self._sent = False
+
+    def attempt(self) -> None:
+        """Note that the client makes an attempt. One before it that was sent and not answered is lost."""
+        if self._sent:
+            self._bill.lose()
+        self._sent = False
+
+    def trace(self, event: str, _: object) -> None:
+        """Note what the HTTP library reports: whether bytes of the request went out."""
+        self._sent = self._sent or event.endswith("send_request_headers.started")
+
+    async def atrace(self, event: str, _: object) -> None:
+        """Do what `trace` does, asynchronously."""
+        self.trace(event, _)
+
+    def answered(self, status: int) -> None:
+        """Note the status of a reply. Only success is billed."""
+        self._sent = self._sent and status < 300
+
+    def end(self, error: BaseException | None, request: Request) -> None:
+        """Settle the bill."""
+        if error is not None and _was_not_served(error, request):
+            self._bill.cancel()
+        else:
+            self._bill.settle(self.usage)
+
+
+_in_progress: ContextVar[Call | None] = ContextVar("empiriolabs_call", default=None)
+
+
+def _watch(http_request: Any) -> None:
+    call = _in_progress.get()
+    if call is not None:
+        call.attempt()
+        http_request.extensions = {**http_request.extensions, "trace": call.trace}
+
+
+async def _awatch(http_request: Any) -> None:
+    call = _in_progress.get()
+    if call is not None:
+        call.attempt()
+        http_request.extensions = {**http_request.extensions, "trace": call.atrace}
+
+
+def _note_status(response: Any) -> None:
+    call = _in_progress.get()
+    if call is not None:
+        call.answered(response.status_code)
+
+
+async def _anote_status(response: Any) -> None:
+    _note_status(response)
+
+
+_HOOKS: Any = {"request": [_watch], "response": [_note_status]}
+_ASYNC_HOOKS: Any = {"request": [_awatch], "response": [_anote_status]}
+"""The OpenAI client reports only the number of its retries, not the reasons. Some were billed, others were not."""
+
+_NOT_CONNECTED = frozenset(
+    {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "LocalProtocolError"}
+)
+"""What the HTTP library raises before a request is sent."""
+
+
+def _was_not_served(error: BaseException, request: Request) -> bool:
+    """Return whether connecting failed, an HTTP error status arrived, or the body could not be sent."""
+    if isinstance(error, openai.APIStatusError):
+        return True
+    if isinstance(error, openai.APIConnectionError):
+        return type(error.__cause__).__name__ in _NOT_CONNECTED
+    if isinstance(error, TypeError | ValueError | RecursionError):
+        try:
+            _refuse_what_is_no_json(request)
+        except SettingsError:
+            return True
+    return False
 
 
 class Gateway:
@@ -127,7 +229,7 @@ class Gateway:
         if self._client is None:
             http_client = self.connection.http_client
             if http_client is None:
-                http_client = openai.DefaultHttpxClient(verify=_tls_context())
+                http_client = openai.DefaultHttpxClient(verify=_tls_context(), event_hooks=_HOOKS)
                 weakref.finalize(self, http_client.close)
             client = openai.OpenAI(**_client_arguments(self.connection), http_client=http_client)
             self._client = _isolate(client, self.connection)
@@ -144,7 +246,7 @@ class Gateway:
                 openai.AsyncOpenAI(
                     **_client_arguments(self.connection),
                     http_client=self.connection.http_async_client
-                    or openai.DefaultAsyncHttpxClient(verify=_tls_context()),
+                    or openai.DefaultAsyncHttpxClient(verify=_tls_context(), event_hooks=_ASYNC_HOOKS),
                 ),
                 self.connection,
             )
@@ -175,48 +277,66 @@ class Gateway:
         return await self._apost(path, request, check_object)
 
     def _post(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
-        count = self._meter()
-        with _typed_errors(self.connection, request):
-            return _counted(self.client.post(path, **_arguments(request)), check, request, count)
+        with _typed_errors(self.connection, request), self._metered(request) as call:
+            reply = self.client.post(path, **_arguments(request))
+            call.usage = _usage(reply)
+            return check(reply)
 
     async def _apost(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
-        count = self._meter()
-        with _typed_errors(self.connection, request):
-            return _counted(await self.async_client.post(path, **_arguments(request)), check, request, count)
+        with _typed_errors(self.connection, request), self._metered(request) as call:
+            reply = await self.async_client.post(path, **_arguments(request))
+            call.usage = _usage(reply)
+            return check(reply)
 
     def stream(self, request: Request) -> Generator[JSON, None, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
-        count, check = self._meter(), StreamCheck()
+        check = StreamCheck()
         with (
             _typed_errors(self.connection, request, check),
+            self._metered(request) as call,
             self.client.post(CHAT, **_arguments(request), stream=True, stream_cls=openai.Stream[object]) as stream,
         ):
             if not _is_event_stream(stream):
                 stream.response.read()
-                raise _no_stream(stream, request, count)
+                raise _no_stream(stream, call)
             try:
                 for chunk in stream:
                     yield check.see(chunk)
                 check.end()
             finally:
-                count(request.body, check.usage)
+                call.usage = check.usage
 
     async def astream(self, request: Request) -> AsyncGenerator[JSON, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
-        count, check = self._meter(), StreamCheck()
-        with _typed_errors(self.connection, request, check):
+        check = StreamCheck()
+        with _typed_errors(self.connection, request, check), self._metered(request) as call:
             async with await self.async_client.post(
                 CHAT, **_arguments(request), stream=True, stream_cls=openai.AsyncStream[object]
             ) as stream:
                 if not _is_event_stream(stream):
                     await stream.response.aread()
-                    raise _no_stream(stream, request, count)
+                    raise _no_stream(stream, call)
                 try:
                     async for chunk in stream:
                         yield check.see(chunk)
                     check.end()
                 finally:
-                    count(request.body, check.usage)
+                    call.usage = check.usage
+
+    @contextlib.contextmanager
+    def _metered(self, request: Request) -> Iterator[Call]:
+        """Count one call when it is over. Check budgets now: this is when the request is sent."""
+        call, failed = Call(self._meter(request.body)), None
+        _in_progress.set(call)
+        try:
+            yield call
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            # A token could not be reset where a stream is closed in another context.
+            _in_progress.set(None)
+            call.end(failed, request)
 
     def close(self) -> None:
         """Close the synchronous client's connections."""
@@ -231,15 +351,10 @@ class Gateway:
             await client.close()
 
 
-def _counted(reply: object, check: Callable[[object], JSON], request: Request, count: Count) -> JSON:
-    """Return a reply if it is what was asked for. Tokens that it reports are counted even if it is not."""
+def _usage(reply: object) -> Mapping[str, Any] | None:
+    """Return the tokens that a reply reports. They count even if the rest of it is not what was asked for."""
     usage = reply.get("usage") if isinstance(reply, Mapping) else None
-    if usage:
-        count(request.body, usage)
-        return check(reply)
-    checked = check(reply)
-    count(request.body, None)
-    return checked
+    return usage if isinstance(usage, Mapping) else None
 
 
 def _drop_closed(of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
@@ -372,14 +487,13 @@ def _is_event_stream(stream: Any) -> bool:
     return str(stream.response.headers.get("content-type", "")).lower().startswith("text/event-stream")
 
 
-def _no_stream(stream: Any, request: Request, count: Count) -> InvalidReplyError:
+def _no_stream(stream: Any, call: Call) -> InvalidReplyError:
     """Return the error for a whole body that came in place of a stream, or raise the one that it reports."""
     text = stream.response.text
     with contextlib.suppress(json.JSONDecodeError):
         found = json.loads(text)
         if isinstance(found, dict):
-            if found.get("usage"):
-                count(request.body, found["usage"])
+            call.usage = _usage(found)
             check_error(found)
     return InvalidReplyError(
         f"A stream was asked for, but the gateway answered 200 with {repr(excerpt(text)) if text else 'an empty body'} "

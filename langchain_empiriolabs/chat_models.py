@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import ConfigDict, SecretStr, model_validator
 from typing_extensions import Self, Unpack
 
 from empiriolabs_core import __version__
+from empiriolabs_core.costs import astream_here, stream_here
 from empiriolabs_core.errors import DEFAULT_API_BASE, SettingsError
 from empiriolabs_core.gateway import Request
 from empiriolabs_core.settings import DEFAULT_MODEL, RequestFields, Settings
@@ -195,6 +196,43 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
                             await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                         yield chunk
             yield converter.finish()
+
+    # LangChain's streams are generators: they begin when they are first read, maybe outside of a block of costs.
+
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Generator[AIMessageChunk, None, None]:
+        """Yield the answer as it grows."""
+        chunks = super().stream(input, config, stop=stop, **kwargs)
+        return stream_here(cast("Generator[AIMessageChunk, None, None]", chunks))
+
+    def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncGenerator[AIMessageChunk, None]:
+        """Yield the answer as it grows."""
+        chunks = super().astream(input, config, stop=stop, **kwargs)
+        return astream_here(cast("AsyncGenerator[AIMessageChunk, None]", chunks))
+
+    def _convert_cached_generations(self, cache_val: list[Generation]) -> list[ChatGeneration]:
+        """Set the cost of cached answers to 0, as LangChain does in `usage_metadata`."""
+        generations = super()._convert_cached_generations(cache_val)
+        for generation in generations:
+            metadata = generation.message.response_metadata
+            if "cost_usd" in metadata:
+                generation.message = generation.message.model_copy(
+                    update={"response_metadata": {**metadata, "cost_usd": 0.0}}
+                )
+        return generations
 
     def _request(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any], *, stream: bool

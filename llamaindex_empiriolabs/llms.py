@@ -27,6 +27,7 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict, Field
 from typing_extensions import Unpack
 
+from empiriolabs_core.costs import astream_here, stream_here
 from empiriolabs_core.errors import NoToolCallError, SettingsError, excerpt
 from empiriolabs_core.gateway import Request
 from empiriolabs_core.settings import Settings
@@ -160,6 +161,12 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         return chat_response(await self.gateway.acomplete(request), request.body)
 
     def _stream_chat(self, request: Request) -> ChatResponseGen:
+        return stream_here(self._responses(request))
+
+    def _astream_chat(self, request: Request) -> ChatResponseAsyncGen:
+        return astream_here(self._aresponses(request))
+
+    def _responses(self, request: Request) -> ChatResponseGen:
         streamed = StreamedMessage(request.body)
         with closing(self.gateway.stream(request)) as chunks:
             for chunk in chunks:
@@ -168,7 +175,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
                     yield response
         yield streamed.finish()
 
-    async def _astream_chat(self, request: Request) -> ChatResponseAsyncGen:
+    async def _aresponses(self, request: Request) -> ChatResponseAsyncGen:
         streamed = StreamedMessage(request.body)
         async with aclosing(self.gateway.astream(request)) as chunks:
             async for chunk in chunks:
