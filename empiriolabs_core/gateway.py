@@ -11,7 +11,6 @@ import contextlib
 import functools
 import json
 import os
-import re
 import ssl
 import sys
 import weakref
@@ -38,10 +37,10 @@ from empiriolabs_core.errors import (
     refine,
 )
 from empiriolabs_core.replies import StreamCheck, check_completion, check_error, check_object
+from empiriolabs_core.surrogates import encodable
 
 CHAT = "/chat/completions"
 """Path of chat, below the base URL."""
-_SURROGATE = re.compile("[\ud800-\udfff]")
 CONNECT_TIMEOUT = 10.0
 """Seconds to wait for a connection. The rest of a timeout is for the answer."""
 
@@ -445,16 +444,7 @@ def _arguments(request: Request) -> Any:
     options = request.options
     if "timeout" in options:
         options = {**options, "timeout": _phases(options["timeout"])}
-    return {"body": _encodable(request.body), "cast_to": object, "options": options}
-
-
-def _encodable(value: Any) -> Any:
-    """Return a JSON value whose texts can be sent.
-
-    An emoji that was cut in two, by a model or a text splitter, leaves half of a surrogate pair, which UTF-8 has no
-    form for. Halves that belong together are joined; one that is alone becomes the replacement character.
-    """
-    return _mended(value) if _has_surrogates(value) else value
+    return {"body": encodable(request.body), "cast_to": object, "options": options}
 
 
 def _refuse_what_is_no_json(request: Request | None) -> None:
@@ -465,22 +455,6 @@ def _refuse_what_is_no_json(request: Request | None) -> None:
         except (TypeError, ValueError, RecursionError) as error:
             # Its value may hold a secret.
             raise SettingsError(f"{name} cannot be sent as JSON: {error}.") from None
-
-
-def _has_surrogates(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.isascii() and _SURROGATE.search(value) is not None
-    if isinstance(value, Mapping):
-        return any(_has_surrogates(name) or _has_surrogates(inner) for name, inner in value.items())
-    return isinstance(value, list | tuple) and any(_has_surrogates(inner) for inner in value)
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, Mapping):
-        return {_mended(name): _mended(inner) for name, inner in value.items()}
-    return [_mended(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _is_event_stream(stream: Any) -> bool:

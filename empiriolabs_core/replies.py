@@ -20,7 +20,8 @@ from empiriolabs_core.errors import (
     readable,
     warn_once,
 )
-from empiriolabs_core.tool_calls import ToolCallPiece, ToolCalls
+from empiriolabs_core.surrogates import Halves, encodable
+from empiriolabs_core.tool_calls import ToolCallPiece, ToolCalls, unusable_calls
 
 
 class Usage(NamedTuple):
@@ -125,7 +126,7 @@ def check_completion(body: object) -> JSON:
         ReportedError: the body holds an error object.
         InvalidReplyError: the body is anything else.
     """
-    reply = check_object(body)
+    reply: JSON = encodable(check_object(body))
     choices = reply.get("choices")
     if not isinstance(choices, list) or not choices:
         raise InvalidReplyError(f"The gateway answered 200 without a choice: {excerpt(reply)}. Try again.")
@@ -147,6 +148,8 @@ def check_error(reply: JSON) -> None:
 class StreamCheck:
     """Watches a stream, so that one that broke off is never taken for a whole answer.
 
+    Only the choice with index 0 counts: no other was requested.
+
     Attributes:
         usage: what the stream reported last, if anything.
         begun: whether a piece of an answer has come.
@@ -155,12 +158,11 @@ class StreamCheck:
     def __init__(self) -> None:
         self.usage: JSON | None = None
         self.begun = False
-        self._unfinished: set[int] = set()
-        self._finished: set[int] = set()
+        self._finished = False
 
     @readable
     def see(self, chunk: object) -> JSON:
-        """Return a chunk if it is one; note which choices have begun and which have finished.
+        """Return a chunk if it is one; note whether the answer has begun, and whether it has finished.
 
         Raises:
             ReportedError: the chunk holds an error object.
@@ -175,21 +177,19 @@ class StreamCheck:
         for choice in chunk.get("choices") or ():
             if not isinstance(choice, dict):
                 raise InvalidReplyError(f"The stream held a choice that is no JSON object: {excerpt(choice)}.")
-            index = choice.get("index") or 0
+            if choice.get("index"):
+                continue
             self.begun = True
             if choice.get("finish_reason"):
-                self._finished.add(index)
-                self._unfinished.discard(index)
-            elif index not in self._finished:
-                # After its finish_reason, usage, sources or a footer may still come with a choice.
-                self._unfinished.add(index)
+                # After it, usage, sources or a footer may still come with the choice.
+                self._finished = True
         return chunk
 
     def end(self) -> None:
-        """Raise `IncompleteStreamError` if the stream ended before each choice had finished."""
+        """Raise `IncompleteStreamError` if the stream ended before the answer had finished."""
         if not self.begun:
             raise IncompleteStreamError("The stream ended before the first piece of an answer. Try again.")
-        if self._unfinished:
+        if not self._finished:
             raise IncompleteStreamError(
                 "The stream ended without a finish_reason, so the answer is not complete. "
                 "What had come before stays valid; ask again for a whole one."
@@ -204,6 +204,42 @@ def warn_if_cut_short(finish_reason: str | None, text: object, tool_calls: objec
             "Raise max_tokens, or lower thinking_budget or reasoning_effort.",
             stacklevel=2,
         )
+
+
+_TRUNCATED = frozenset(
+    {
+        "length",
+        "max_tokens",
+        "max_output_tokens",
+        "model_length",
+        "content_filter",
+        "insufficient_system_resource",
+        "error",
+    }
+)
+"""Finish reasons of answers that did not end by themselves. The second to fourth are those of other upstreams, which
+relays report as `native_finish_reason`."""
+
+
+def why_truncated(choice: Mapping[str, Any], usage: Mapping[str, Any] | None, body: Mapping[str, Any]) -> str | None:
+    """Return the reason why a call at the end of an answer may be truncated; `None` if the answer is whole.
+
+    Relays report `tool_calls` for a truncated call too. What the upstream said, or `max_tokens` used up, tells.
+
+    Args:
+        choice: the choice, or the last chunk of it.
+        usage: the usage of the answer, if it was reported.
+        body: the request.
+    """
+    finish_reason = choice.get("finish_reason")
+    if finish_reason is None:
+        return "incomplete"
+    for reason in (finish_reason, choice.get("native_finish_reason")):
+        if isinstance(reason, str) and reason.lower() in _TRUNCATED:
+            return reason
+    limit, counts = body.get("max_tokens") or body.get("max_completion_tokens"), read_usage(usage)
+    used_up = isinstance(limit, int) and counts is not None and counts.output_tokens >= limit
+    return "length" if used_up and (body.get("n") or 1) == 1 else None
 
 
 class Delta(NamedTuple):
@@ -248,6 +284,7 @@ class StreamedReply:
         self.usage: JSON | None = None
         self.texts: list[str] = []
         self.tool_calls = ToolCalls()
+        self._text_halves, self._reasoning_halves = Halves(), Halves()
         self.sources: JSON = {}
         self.unknown: JSON = {}
 
@@ -261,14 +298,20 @@ class StreamedReply:
         if not choices:
             return None
         choice = choices[0]
+        if len(choices) > 1 or choice.get("index"):
+            # A choice that was not requested is not read.
+            choice = next((one for one in choices if not one.get("index")), None)
+            if choice is None:
+                return None
         delta, finish_reason = choice.get("delta") or {}, None if self._finished else choice.get("finish_reason")
         if finish_reason:
-            self.last, self._finished = chunk, True
+            self.last, self._finished = {**chunk, "choices": [choice]}, True
         if not _MESSAGE_KEYS.issuperset(delta):
             note_sources(self.sources, delta)
             _add_up(self.unknown, unknown_keys(delta))
-        text, reasoning, calls = read_text(delta), read_reasoning(delta) or "", delta.get("tool_calls")
-        pieces = list(self.tool_calls.add(calls)) if calls else []
+        text, calls = self._text_halves.join(read_text(delta)), delta.get("tool_calls")
+        reasoning = self._reasoning_halves.join(read_reasoning(delta) or "")
+        pieces = self.tool_calls.add(calls) if calls else []
         logprobs = choice.get("logprobs")
         if text:
             self.texts.append(text)
@@ -281,9 +324,20 @@ class StreamedReply:
         """The visible text so far."""
         return "".join(self.texts)
 
-    def finish(self) -> None:
-        """Warn if the answer is empty since the reasoning took all of `max_tokens`."""
+    def finish(self) -> Delta:
+        """Return what is still missing: ids of calls without one, and U+FFFD for half a character that stays alone.
+
+        Warns if the answer is empty since the reasoning took all of `max_tokens`.
+        """
+        text, reasoning = self._text_halves.rest(), self._reasoning_halves.rest()
+        if text:
+            self.texts.append(text)
         warn_if_cut_short(self.last["choices"][0].get("finish_reason"), self.texts, self.tool_calls.calls)
+        return Delta(text, reasoning, self.tool_calls.finish(), None, None)
+
+    def unusable_calls(self, body: Mapping[str, Any]) -> dict[str, JSON]:
+        """Return the calls of the finished stream that must not be run; see `tool_calls.unusable_calls`."""
+        return unusable_calls(self.tool_calls.calls, why_truncated(self.last["choices"][0], self.usage, body))
 
 
 def _add_up(whole: JSON, piece: JSON) -> None:

@@ -5,28 +5,105 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from empiriolabs_core.errors import JSON, UnsupportedContentError, excerpt
+from empiriolabs_core.surrogates import Halves
+
+_MARKS = re.compile(r'[\\"{}\[\]]')
 
 
-@dataclass
-class ToolCall:
-    """A tool call that is being streamed.
+class Brackets:
+    """Follows the brackets and quotes of JSON text, piece by piece.
 
     Attributes:
-        position: its place among the calls, from 0.
-        id: its id, once it has come.
-        name: the tool's name, once it has come.
-        arguments: the JSON text so far.
+        stack: the closing brackets that are still missing, outermost first.
+        in_string: whether the text ends within a string.
+        escaped: whether the text ends with a backslash that escapes the next character.
+        closed: whether the outermost bracket was opened and closed.
     """
 
-    position: int
-    id: str | None = None
-    name: str | None = None
-    arguments: str = ""
+    __slots__ = ("closed", "escaped", "in_string", "stack")
+
+    def __init__(self) -> None:
+        self.stack: list[str] = []
+        self.in_string = self.escaped = self.closed = False
+
+    def feed(self, text: str) -> None:
+        """Read the next piece."""
+        if not text:
+            return
+        skip = 0 if self.escaped else -1
+        for match in _MARKS.finditer(text):
+            mark, at = match.group(), match.start()
+            if self.in_string:
+                if at == skip:
+                    continue
+                if mark == "\\":
+                    skip = at + 1
+                elif mark == '"':
+                    self.in_string = False
+            elif mark == '"':
+                self.in_string = True
+            elif mark in "{[":
+                self.stack.append("}" if mark == "{" else "]")
+            elif self.stack and self.stack[-1] == mark:
+                self.stack.pop()
+                self.closed = not self.stack
+        self.escaped = skip == len(text)
+
+
+class ToolCall:
+    """A tool call that is being streamed, or a whole one.
+
+    Attributes:
+        position: its place among the calls of its message, from 0.
+        id: its id, unique in its message; `None` until one was received.
+        name: the name of the tool; `None` until it was received.
+        wire_id: the id that the server sent; another call of the message may have the same.
+        length: the number of characters of its arguments so far.
+    """
+
+    __slots__ = ("_brackets", "_halves", "_pieces", "_unread", "id", "length", "name", "position", "wire_id")
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.id: str | None = None
+        self.name: str | None = None
+        self.wire_id: str | None = None
+        self.length = 0
+        self._pieces: list[str] = []
+        self._unread: list[str] = []
+        self._halves, self._brackets = Halves(), Brackets()
+
+    def add(self, arguments: str) -> str:
+        """Add a piece of the arguments; return it as it can be shown, without half a character at its end."""
+        shown = self._halves.join(arguments)
+        if shown:
+            self._pieces.append(shown)
+            self._unread.append(shown)
+            self.length += len(shown)
+        return shown
+
+    def end(self) -> str:
+        """Return what stays when no more pieces arrive."""
+        return self.add(self._halves.rest())
+
+    @property
+    def arguments(self) -> str:
+        """The JSON text of the arguments so far."""
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""
+
+    @property
+    def brackets(self) -> Brackets:
+        """The state of the brackets of the arguments so far. No character is read twice."""
+        for piece in self._unread:
+            self._brackets.feed(piece)
+        self._unread.clear()
+        return self._brackets
 
 
 class ToolCallPiece(NamedTuple):
@@ -34,8 +111,8 @@ class ToolCallPiece(NamedTuple):
 
     Attributes:
         call: the call so far.
-        id: the call's id, only where it is new.
-        name: the tool's name, only where it is new.
+        id: the id of the call, only where it is new.
+        name: the name of the tool, only where it is new.
         arguments: the piece of JSON text.
     """
 
@@ -46,73 +123,218 @@ class ToolCallPiece(NamedTuple):
 
 
 class ToolCalls:
-    """Puts streamed tool calls together, in every shape that servers send.
+    """Assembles streamed tool calls, in every shape that servers send.
 
-    Calls are told apart by `index`, and by `id` where a server reuses an index. A name or id that is
-    repeated on every delta is taken once; a null name and a missing `function` are tolerated. A call without
-    an id gets one from `add_ids`. `calls` is the list so far, in order of first appearance.
+    Attributes:
+        calls: the calls so far, in the order in which they began.
     """
 
     def __init__(self) -> None:
         self.calls: list[ToolCall] = []
-        self._by_index: dict[int | None, ToolCall] = {}
-        self._by_id: dict[tuple[int | None, str], ToolCall] = {}
+        self._at: dict[Any, ToolCall] = {}
+        self._by_id: dict[str, ToolCall] = {}
+        self._ids: set[str] = set()
 
-    def add(self, deltas: list[JSON]) -> Iterator[ToolCallPiece]:
-        """Take the `tool_calls` of one delta; yield what each entry added."""
+    def add(self, deltas: Sequence[JSON]) -> list[ToolCallPiece]:
+        """Read the `tool_calls` of one delta; return what it added to each call, one piece for each."""
+        if len(deltas) == 1:
+            return [piece for piece in (self._add(deltas[0], ()),) if piece is not None]
+        found: dict[int, ToolCallPiece] = {}
         for delta in deltas:
-            function = delta.get("function") or {}
-            call = self._find(delta.get("index"), delta.get("id"))
-            new_id = delta.get("id") if call.id is None else None
-            new_name = function.get("name") if call.name is None else None
-            arguments = function.get("arguments") or ""
-            if new_id:
-                call.id = new_id
-                self._by_id[delta.get("index"), new_id] = call
-            if new_name:
-                call.name = new_name
-            if arguments:
-                call.arguments += arguments
-            yield ToolCallPiece(call, new_id or None, new_name or None, arguments)
+            piece = self._add(delta, found)
+            if piece is not None:
+                before = found.get(piece.call.position)
+                found[piece.call.position] = piece if before is None else _both(before, piece)
+        return list(found.values())
 
-    def add_ids(self) -> list[ToolCall]:
-        """Give an id to each call that came without; return those calls. Frameworks match results by it."""
-        without = [call for call in self.calls if not call.id]
-        for call in without:
-            call.id = new_call_id()
-        return without
+    def finish(self) -> list[ToolCallPiece]:
+        """Return what is still missing at the end: the ids of calls without one, and halves of characters."""
+        late = []
+        for call in self.calls:
+            new_id, rest = None, call.end()
+            if not call.id:
+                new_id = call.id = new_call_id()
+            if new_id or rest:
+                late.append(ToolCallPiece(call, new_id, None, rest))
+        return late
 
-    def _find(self, index: int | None, call_id: str | None) -> ToolCall:
-        call = self._by_index.get(index)
-        if call is not None and call_id and call.id and call.id != call_id:
-            call = self._by_id.get((index, call_id))
-        if call is None:
-            call = ToolCall(position=len(self.calls))
-            self.calls.append(call)
-        self._by_index[index] = call
+    def _add(self, delta: JSON, touched: Collection[int]) -> ToolCallPiece | None:
+        function = delta.get("function") or {}
+        index, wire_id, name = delta.get("index"), delta.get("id"), function.get("name")
+        arguments = _text(function.get("arguments"))
+        call = self._at.get(index)
+        if call is None or wire_id or name:
+            call = self._find(call, index, wire_id, name, arguments, touched)
+            if call is None:
+                return None
+            self._at[index] = call
+        new_name = name if name and call.name is None else None
+        if new_name:
+            call.name = new_name
+        new_id = self._name(call, wire_id) if wire_id and call.id is None else None
+        return ToolCallPiece(call, new_id, new_name, call.add(arguments))
+
+    def _name(self, call: ToolCall, wire_id: str) -> str:
+        """Give a call its id, another one where the id is in use."""
+        call.wire_id = wire_id
+        self._by_id[wire_id] = call
+        call.id = unused_id(wire_id, self._ids)
+        self._ids.add(call.id)
+        return call.id
+
+    def _find(
+        self,
+        known: ToolCall | None,
+        index: int | None,
+        wire_id: str | None,
+        name: str | None,
+        arguments: str,
+        touched: Collection[int],
+    ) -> ToolCall | None:
+        """Return the call that a piece belongs to, a new one if it begins one; `None` if the piece holds nothing."""
+        if known is None:
+            return self._at_new_index(wire_id, name, arguments)
+        if wire_id and known.wire_id and known.wire_id != wire_id:
+            # The index is used again. Some servers make up an id for every piece of one call.
+            earlier = self._by_id.get(wire_id)
+            if earlier is not None and not (name and earlier.brackets.closed):
+                return earlier
+            return self._new() if name or not arguments or known.brackets.closed else known
+        if name and known.name:
+            # A name that is repeated on every piece begins nothing new, unless there is nothing left to continue.
+            again = index is None and not wire_id and known.position in touched
+            if name != known.name or again or (arguments and known.brackets.closed):
+                return self._new()
+        return known
+
+    def _at_new_index(self, wire_id: str | None, name: str | None, arguments: str) -> ToolCall | None:
+        earlier = self._by_id.get(wire_id) if wire_id else None
+        if earlier is not None:
+            # The index counts pieces, or two calls have the same id.
+            both_empty = not arguments and not earlier.length
+            return self._new() if name and (earlier.brackets.closed or both_empty) else earlier
+        if wire_id or name:
+            return self._new()
+        if not self.calls:
+            return self._new() if arguments else None
+        return self.calls[-1] if arguments else None
+
+    def _new(self) -> ToolCall:
+        call = ToolCall(len(self.calls))
+        self.calls.append(call)
         return call
 
 
+def _both(one: ToolCallPiece, other: ToolCallPiece) -> ToolCallPiece:
+    return ToolCallPiece(one.call, one.id or other.id, one.name or other.name, one.arguments + other.arguments)
+
+
+def _text(arguments: Any) -> str:
+    """Return arguments as JSON text. Some servers send the object itself."""
+    if not arguments:
+        return "" if arguments is None or isinstance(arguments, str) else json.dumps(arguments)
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def read_calls(wire: Iterable[JSON] | None) -> list[ToolCall]:
+    """Return the calls of a whole message: one for each entry, each with an id of its own."""
+    calls: list[ToolCall] = []
+    ids: set[str] = set()
+    for entry in wire or ():
+        function = entry.get("function") or {}
+        call = ToolCall(len(calls))
+        call.wire_id, call.name = entry.get("id"), function.get("name")
+        call.id = unused_id(call.wire_id, ids) if call.wire_id else new_call_id()
+        call.add(_text(function.get("arguments")))
+        call.end()
+        ids.add(call.id)
+        calls.append(call)
+    return calls
+
+
 def new_call_id() -> str:
-    """Return an id for a tool call that came without one."""
+    """Return an id for a tool call that was received without one."""
     return f"call_{uuid.uuid4().hex}"
 
 
+def unused_id(call_id: str, used: Collection[str]) -> str:
+    """Return an id, or if it is in use the id with the lowest number from 2 that makes it another one."""
+    if call_id not in used:
+        return call_id
+    number = 2
+    while f"{call_id}_{number}" in used:
+        number += 1
+    return f"{call_id}_{number}"
+
+
+INVALID_JSON, NO_NAME = "invalid_json", "no_name"
+"""Reasons why a call cannot be run. The reason of a truncated call is the finish reason of its answer."""
+
+
+def unusable_calls(calls: Iterable[ToolCall], truncated: str | None) -> dict[str, JSON]:
+    """Return the calls of a whole answer that must not be run.
+
+    Args:
+        calls: the calls of the answer.
+        truncated: why the answer was truncated, such as `"length"`; `None` if it is whole.
+
+    Returns:
+        For the id of each such call, `args`, the text of its arguments as received, and the `reason`: that of
+        `truncated`, or `"invalid_json"`, or `"no_name"`.
+    """
+    found: dict[str, JSON] = {}
+    for call in calls:
+        text = call.arguments
+        if not text.strip():
+            reason = truncated
+        else:
+            reason = None if read_arguments(text) is not None else truncated or INVALID_JSON
+        if reason is None and not call.name:
+            reason = NO_NAME
+        if reason is not None:
+            found[call.id or ""] = {"args": text, "reason": reason}
+    return found
+
+
+def why_unusable(reason: str, arguments: str) -> str:
+    """Return the end of a sentence that begins with "The call was not run: "."""
+    if reason == NO_NAME:
+        return "it has no name"
+    if reason == INVALID_JSON:
+        return f"its arguments are not a JSON object: {excerpt(arguments)!r}"
+    return f"it was truncated (finish_reason {reason!r}), its arguments are {excerpt(arguments)!r}"
+
+
 def read_arguments(text: str | None) -> JSON | None:
-    """Return the arguments of a tool call; `None` if they are no JSON object. No text and `null` are no arguments."""
+    """Return the arguments of a tool call; `None` if they are not a JSON object. Empty text and `null` mean `{}`."""
     try:
         # Models write raw line breaks into JSON strings; strict JSON forbids them.
-        value = json.loads(text or "{}", strict=False)
-    except json.JSONDecodeError:
+        value = json.loads(text if text and text.strip() else "{}", strict=False)
+    except (json.JSONDecodeError, RecursionError):
         return None
     return {} if value is None else value if isinstance(value, dict) else None
+
+
+def write_call(call_id: str | None, name: str | None, arguments: Any) -> JSON:
+    """Return a tool call as it is sent.
+
+    Args:
+        call_id: the id of the call.
+        name: the name of the tool.
+        arguments: an object, or the JSON text as the model wrote it.
+
+    Raises:
+        UnsupportedContentError: if the arguments cannot be written as JSON.
+    """
+    text = arguments if isinstance(arguments, str) else write_arguments(arguments, name or "")
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
 
 
 def write_arguments(arguments: Any, tool: str) -> str:
     """Return the arguments of a tool call as the JSON text that is sent.
 
     Raises:
-        UnsupportedContentError: there is no JSON for them.
+        UnsupportedContentError: if they cannot be written as JSON.
     """
     try:
         return json.dumps(arguments, ensure_ascii=False)
@@ -120,6 +342,138 @@ def write_arguments(arguments: Any, tool: str) -> str:
         raise UnsupportedContentError(
             f"The arguments of the call of {tool!r} cannot be sent: {error}. They are: {excerpt(repr(arguments))}."
         ) from error
+
+
+def known_id(call_id: Any, of: str) -> str:
+    """Return an id. Another adapter may have left it out; the wire has no other way to match a call and its result.
+
+    Raises:
+        UnsupportedContentError: if there is none.
+    """
+    if not isinstance(call_id, str):
+        raise UnsupportedContentError(
+            f"{of} has no tool_call_id, so call and result cannot be matched. Give both the same one, such as 'call_1'."
+        )
+    return call_id
+
+
+class Leftover(dict[str, Any]):
+    """A call that a message holds as a content block alone. It is sent only if a result answers it."""
+
+
+_HOLDERS = ("function", "toolUse", "function_call", "functionCall")
+_IDS = ("call_id", "toolUseId", "tool_call_id", "tool_use_id", "tool_id", "id")
+_NAMES = ("name", "tool_name")
+_ARGUMENTS = ("arguments", "input", "args", "parameters", "tool_kwargs")
+
+
+def read_stored_call(entry: Any) -> JSON:
+    """Return a call that another adapter stored, as it is sent.
+
+    Known are the forms of OpenAI (both endpoints), Anthropic, Bedrock, Google, Ollama, Mistral and Cohere:
+    dictionaries, or objects with the same attributes.
+
+    Raises:
+        UnsupportedContentError: if the entry has another form.
+    """
+    holder = next((inner for key in _HOLDERS if (inner := _get(entry, key)) is not None), entry)
+    call_id = next((found for one in (entry, holder) for key in _IDS if (found := _get(one, key))), None)
+    name = next((found for key in _NAMES if isinstance(found := _get(holder, key), str)), None)
+    key = next((key for key in _ARGUMENTS if _has(holder, key)), None)
+    if name is None or key is None:
+        raise UnsupportedContentError(
+            f"A stored tool call cannot be sent: {excerpt(repr(entry))}. Give it an id, a name and arguments."
+        )
+    arguments = _get(holder, key)
+    if isinstance(arguments, Mapping) or arguments is None:
+        arguments = dict(arguments or {})
+    return write_call(call_id, name, arguments)
+
+
+def _get(holder: Any, key: str) -> Any:
+    return holder.get(key) if isinstance(holder, Mapping) else getattr(holder, key, None)
+
+
+def _has(holder: Any, key: str) -> bool:
+    return key in holder if isinstance(holder, Mapping) else hasattr(holder, key)
+
+
+def settle_calls(messages: Sequence[JSON]) -> list[JSON]:
+    """Return wire messages with calls that upstreams accept. The given dictionaries are left as they are.
+
+    - Every id is unique in the conversation. The first call with an id keeps it. Later ones get another one, and so do
+      the results that directly follow them.
+    - Names that no tool can have, which models make up, are sent in a valid form.
+    - A call that cannot be run and that no result directly follows becomes text: unanswered, it would be rejected.
+    - A call in a content block alone is left out if no result directly follows it.
+
+    Raises:
+        UnsupportedContentError: if a call has no id.
+    """
+    ids = {call["id"] for message in messages for call in message.get("tool_calls") or () if call["id"]}
+    used: set[str] = set()
+    renamed: dict[str, list[str]] = {}
+    settled = []
+    for number, message in enumerate(messages):
+        if message["role"] == "tool":
+            settled.append(_renamed(message, renamed))
+            continue
+        renamed = {}
+        if message["role"] == "assistant" and message.get("tool_calls"):
+            message = _settled(message, _answered(messages, number))
+            if message.get("tool_calls"):
+                message = {**message, "tool_calls": [_unique(c, ids, used, renamed) for c in message["tool_calls"]]}
+        settled.append(message)
+    return settled
+
+
+def _answered(messages: Sequence[JSON], number: int) -> set[str]:
+    """Return the ids that are answered between a message and the next one that is not a result."""
+    answered = set()
+    for message in messages[number + 1 :]:
+        if message["role"] != "tool":
+            break
+        answered.add(message["tool_call_id"])
+    return answered
+
+
+def _settled(message: JSON, answered: set[str]) -> JSON:
+    """Return an assistant turn with the calls that can stay as such."""
+    kept, lines = [], [message["content"] or ""]
+    for call in message["tool_calls"]:
+        name, arguments = call["function"]["name"], call["function"]["arguments"]
+        if call["id"] in answered:
+            kept.append(call)
+        elif isinstance(call, Leftover):
+            continue
+        elif not name or not arguments.strip() or read_arguments(arguments) is None:
+            lines.append(f"[A call of {name or 'a tool without a name'} broke off: {arguments}]")
+        else:
+            known_id(call["id"], f"The call of the tool {name!r}")
+            kept.append(call)
+    turn = {key: value for key, value in message.items() if key != "tool_calls"}
+    turn["content"] = "\n".join(lines).lstrip() if len(lines) > 1 else lines[0]
+    return {**turn, "content": turn["content"] or None, "tool_calls": kept} if kept else turn
+
+
+def _unique(call: JSON, ids: set[str], used: set[str], renamed: dict[str, list[str]]) -> JSON:
+    """Return a call with a name that can be sent and an id that no earlier call has; note the id for its results."""
+    call_id = call["id"]
+    new_id = unused_id(call_id, ids) if call_id in used else call_id
+    used.add(new_id)
+    ids.add(new_id)
+    renamed.setdefault(call_id, []).append(new_id)
+    name = call["function"]["name"]
+    return {**call, "id": new_id, "function": {**call["function"], "name": plain_name(name) if name else "unknown"}}
+
+
+def _renamed(result: JSON, renamed: dict[str, list[str]]) -> JSON:
+    """Return a result with the id of its call. Of several calls with one id, the first result answers the first."""
+    new_ids = renamed.get(result["tool_call_id"])
+    if not new_ids:
+        return result
+    new_id = new_ids.pop(0) if len(new_ids) > 1 else new_ids[0]
+    return result if new_id == result["tool_call_id"] else {**result, "tool_call_id": new_id}
 
 
 def plain_name(name: str) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import (
@@ -23,7 +22,6 @@ from langchain_core.messages.content import InvalidToolCall
 from langchain_core.messages.tool import ToolCall as LangChainToolCall
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.utils.json import parse_partial_json
 
 from empiriolabs_core.catalog import may_have_searched
 from empiriolabs_core.citations import Citation, note_sources, read_citations
@@ -36,8 +34,21 @@ from empiriolabs_core.replies import (
     read_usage,
     unknown_keys,
     warn_if_cut_short,
+    why_truncated,
 )
-from empiriolabs_core.tool_calls import ToolCall, ToolCallPiece, new_call_id, read_arguments, write_arguments
+from empiriolabs_core.tool_calls import (
+    Brackets,
+    Leftover,
+    ToolCall,
+    ToolCallPiece,
+    read_arguments,
+    read_calls,
+    read_stored_call,
+    settle_calls,
+    unusable_calls,
+    why_unusable,
+    write_call,
+)
 
 PROVIDER = "empiriolabs"
 """`model_provider` of every message, and `ls_provider` of every trace. The two must be equal."""
@@ -47,6 +58,7 @@ _PASSED_ON = ("image_url", "input_audio", "file", "video_url")
 
 _SPOKEN = frozenset({"text", "text-plain", "refusal"})
 _MEDIA = frozenset({"image", "audio", "video", "file", *_PASSED_ON})
+_CALLS = frozenset({"tool_use", "tool_call", "function_call"})
 _NOT_SENT = frozenset(
     {
         "thinking",
@@ -77,14 +89,13 @@ def convert_messages(messages: Iterable[BaseMessage]) -> list[JSON]:
     """Return the wire messages of a conversation.
 
     Raises:
-        UnsupportedContentError: a message or content block is of a kind that the wire has no form for.
+        UnsupportedContentError: a message or content block is of a kind that the wire has no form for, or a call has no
+            id.
     """
-    conversation = list(messages)
-    answered = {message.tool_call_id for message in conversation if isinstance(message, ToolMessage)}
-    return [wire for message in conversation for wire in _convert_message(message, answered)]
+    return settle_calls([wire for message in messages for wire in _convert_message(message)])
 
 
-def _convert_message(message: BaseMessage, answered: Set[str]) -> list[JSON]:
+def _convert_message(message: BaseMessage) -> list[JSON]:
     match message:
         case SystemMessage():
             role = message.additional_kwargs.get("__openai_role__", "system")
@@ -92,7 +103,7 @@ def _convert_message(message: BaseMessage, answered: Set[str]) -> list[JSON]:
         case HumanMessage():
             return _convert_human(message)
         case AIMessage():
-            return [_convert_ai(message, answered)]
+            return [_convert_ai(message)]
         case ToolMessage():
             content = _content(message.content, "\n")
             return [{"role": "tool", "tool_call_id": message.tool_call_id, "content": content}]
@@ -123,22 +134,11 @@ def _convert_human(message: HumanMessage) -> list[JSON]:
     return wire
 
 
-def _convert_ai(message: AIMessage, answered: Set[str]) -> JSON:
+def _convert_ai(message: AIMessage) -> JSON:
     content = message.content
     blocks = content if isinstance(content, list) else []
     text = content if isinstance(content, str) else _text([block for block in blocks if _is_sent(block)])
-    calls = [_whole_call(call["id"], call["name"], call["args"]) for call in message.tool_calls]
-    for invalid in message.invalid_tool_calls:
-        if invalid["id"] in answered:
-            # LangChain's own answer to a call without a name speaks of an unknown tool.
-            calls.append(_call(invalid["id"], invalid["name"] or "unknown", invalid["args"] or ""))
-        else:
-            # A call that nothing answers is refused, and every later request with it.
-            name = invalid["name"] or "a tool without a name"
-            text = f"{text}\n[A call of {name} broke off: {invalid['args']}]".lstrip()
-    if not calls:
-        uses = [block for block in blocks if isinstance(block, dict) and block.get("type") == "tool_use"]
-        calls = [_whole_call(use["id"], use["name"], use["input"]) for use in uses]
+    calls = _calls(message, blocks)
     wire: JSON = {"role": "assistant", "content": text or None if calls else text}
     reasoning = _reasoning(message, blocks)
     if reasoning is not None:
@@ -148,12 +148,31 @@ def _convert_ai(message: AIMessage, answered: Set[str]) -> JSON:
     return _named(wire, message)
 
 
+def _calls(message: AIMessage, blocks: list[Any]) -> list[JSON]:
+    """Return the calls of a turn. One that is a block and in `tool_calls` is one call.
+
+    Blocks alone are what a middleware left of calls that it removed, or calls that another adapter stored. The latter
+    have results.
+    """
+    calls = [write_call(call["id"], call["name"], call["args"]) for call in message.tool_calls]
+    kept = message.response_metadata.get("truncated_tool_calls") or {}
+    for invalid in message.invalid_tool_calls:
+        # LangChain changes the arguments of streamed calls. The model reads what it wrote.
+        arguments = kept[invalid["id"]]["args"] if invalid["id"] in kept else invalid["args"]
+        calls.append(write_call(invalid["id"], invalid["name"], arguments or ""))
+    return calls or [Leftover(read_stored_call(block)) for block in blocks if _is_call(block)]
+
+
+def _is_call(block: Any) -> bool:
+    return isinstance(block, dict) and (block.get("type") in _CALLS or "toolUse" in block)
+
+
 def _is_sent(block: Any) -> bool:
     """Tell whether a block of an assistant turn is content; the turn may be another provider's."""
     kind = block.get("type") if isinstance(block, dict) else "text"
     if kind in _SPOKEN or kind in _MEDIA:
         return True
-    if kind not in _NOT_SENT:
+    if kind not in _NOT_SENT and not _is_call(block):
         warn_once(f"A content block of type {kind!r} of an AI message is left out: the wire has no form for it.")
     return False
 
@@ -167,14 +186,6 @@ def _reasoning(message: AIMessage, blocks: list[Any]) -> str | None:
         return None
     pieces = [b.get("reasoning") or "" for b in blocks if isinstance(b, dict) and b.get("type") == "reasoning"]
     return "".join(pieces) if pieces else None
-
-
-def _whole_call(call_id: str | None, name: str, arguments: Any) -> JSON:
-    return _call(call_id, name, write_arguments(arguments, name))
-
-
-def _call(call_id: str | None, name: str | None, arguments: str) -> JSON:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def _content(content: str | Sequence[str | Mapping[str, Any]], between: str = "") -> str | list[JSON]:
@@ -271,7 +282,9 @@ def _create_generation(reply: JSON, choice: JSON, body: JSON) -> ChatGeneration:
     wire = choice["message"]
     text, finish_reason = read_text(wire), choice.get("finish_reason")
     warn_if_cut_short(finish_reason, text, wire.get("tool_calls"))
-    calls, invalid = convert_tool_calls(wire.get("tool_calls") or [])
+    read = read_calls(wire.get("tool_calls"))
+    unusable = unusable_calls(read, why_truncated(choice, reply.get("usage"), body))
+    calls, invalid = _convert_calls(read, unusable)
     sources: JSON = {}
     note_sources(sources, reply)
     note_sources(sources, wire)
@@ -281,7 +294,7 @@ def _create_generation(reply: JSON, choice: JSON, body: JSON) -> ChatGeneration:
         additional_kwargs=_kept(read_reasoning(wire), citations),
         tool_calls=calls,
         invalid_tool_calls=invalid,
-        response_metadata={**_metadata(reply), **_outcome(choice), **unknown_keys(wire)},
+        response_metadata={**_metadata(reply), **_outcome(choice), **unknown_keys(wire), **_truncated(unusable)},
     )
     return ChatGeneration(message=message, generation_info={"finish_reason": finish_reason})
 
@@ -295,20 +308,26 @@ def _kept(reasoning: str | None, citations: list[Citation]) -> JSON:
     return kept
 
 
-def convert_tool_calls(wire: list[JSON]) -> tuple[list[LangChainToolCall], list[InvalidToolCall]]:
-    """Convert tool calls. Those whose arguments are no JSON object come as invalid ones, never as `{}`."""
-    calls: list[LangChainToolCall] = []
+def _convert_calls(
+    calls: Iterable[ToolCall], unusable: Mapping[str, JSON]
+) -> tuple[list[LangChainToolCall], list[InvalidToolCall]]:
+    """Convert whole calls. Those that must not be run become invalid ones, never calls with `{}`."""
+    valid: list[LangChainToolCall] = []
     invalid: list[InvalidToolCall] = []
-    for call in wire:
-        function = call.get("function") or {}
-        call_id, name, text = call.get("id") or new_call_id(), function.get("name"), function.get("arguments")
-        arguments = read_arguments(text)
-        if name and arguments is not None:
-            calls.append(LangChainToolCall(name=name, args=arguments, id=call_id, type="tool_call"))
+    for call in calls:
+        text, found = call.arguments, unusable.get(call.id or "")
+        if found is None:
+            arguments = read_arguments(text) or {}
+            valid.append(LangChainToolCall(name=call.name or "", args=arguments, id=call.id, type="tool_call"))
         else:
-            told = "The arguments are no JSON object." if name else "The call has no name."
-            invalid.append(InvalidToolCall(name=name, args=text, id=call_id, error=told, type="invalid_tool_call"))
-    return calls, invalid
+            told = f"The call was not run: {why_unusable(found['reason'], text)}."
+            invalid.append(InvalidToolCall(name=call.name, args=text, id=call.id, error=told, type="invalid_tool_call"))
+    return valid, invalid
+
+
+def _truncated(unusable: dict[str, JSON]) -> JSON:
+    """Return what stands in response_metadata: LangChain's invalid calls lose the text and the reason in streams."""
+    return {"truncated_tool_calls": unusable} if unusable else {}
 
 
 def create_usage_metadata(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
@@ -337,24 +356,24 @@ def _outcome(choice: JSON) -> JSON:
 
 
 def _piece(piece: ToolCallPiece) -> str:
-    """Return the arguments to emit: none for `null`, which LangChain's streams would take for no object."""
+    """Return the arguments to emit: none for `null` and blanks, which LangChain's streams would not read as `{}`."""
+    held = piece.call.length - len(piece.arguments)
+    if held > _MOST_HELD:
+        return piece.arguments
     whole = piece.call.arguments
-    if "null".startswith(whole):
+    if "null".startswith(whole.strip()):
         return ""
-    held = len(whole) - len(piece.arguments)
-    return whole if 0 < held <= 4 and "null".startswith(whole[:held]) else piece.arguments
+    return whole if held and "null".startswith(whole[:held].strip()) else piece.arguments
 
 
-def _mismatch(arguments: str) -> str:
-    """Return the brackets after which LangChain cannot mend the arguments."""
-    for brackets in ("]", "}", '"]', '"}'):
-        try:
-            mended = parse_partial_json(arguments + brackets)
-        except json.JSONDecodeError:
-            return brackets
-        if not isinstance(mended, dict):
-            return brackets
-    return ""
+_MOST_HELD = 8
+"""Characters: `null` with a few blanks."""
+
+
+def _mismatch(brackets: Brackets) -> str:
+    """Return what makes LangChain's reading of the arguments fail: a bracket that matches none, outside of strings."""
+    closing = "}" if brackets.stack and brackets.stack[-1] == "]" else "]"
+    return ("\\" if brackets.escaped else "") + ('"' if brackets.in_string else "") + closing
 
 
 class ChunkConverter:
@@ -382,10 +401,7 @@ class ChunkConverter:
         kept = {"reasoning_content": delta.reasoning} if delta.reasoning else {}
         if not delta.tool_calls:
             return _text_chunk(delta.text, kept, metadata)
-        pieces = [
-            tool_call_chunk(name=piece.name, args=_piece(piece), id=piece.id, index=piece.call.position)
-            for piece in delta.tool_calls
-        ]
+        pieces = [_call_chunk(piece) for piece in delta.tool_calls]
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content=delta.text, additional_kwargs=kept, response_metadata=metadata, tool_call_chunks=pieces
@@ -396,15 +412,15 @@ class ChunkConverter:
     def finish(self) -> ChatGenerationChunk:
         """Return the last chunk: what is told once for the whole message."""
         reply = self._reply
-        reply.finish()
-        late = [tool_call_chunk(id=call.id, index=call.position) for call in reply.tool_calls.add_ids()]
+        rest = reply.finish()
+        unusable = reply.unusable_calls(self._body)
         citations = read_citations(reply.sources, reply.text, searched=may_have_searched(self._body))
-        told = {**_metadata(reply.last), **reply.unknown, **_cost(self._body, reply.usage)}
+        told = {**_metadata(reply.last), **reply.unknown, **_cost(self._body, reply.usage), **_truncated(unusable)}
         return ChatGenerationChunk(
             message=AIMessageChunk(
-                content="",
-                additional_kwargs=_kept(None, citations),
-                tool_call_chunks=[*late, *_unparseable(reply.tool_calls.calls)],
+                content=rest.text,
+                additional_kwargs=_kept(rest.reasoning, citations),
+                tool_call_chunks=[*map(_call_chunk, rest.tool_calls), *_spoilt(reply.tool_calls.calls, unusable)],
                 usage_metadata=create_usage_metadata(reply.usage),
                 response_metadata=told,
             )
@@ -433,14 +449,17 @@ def _text_chunk(text: str, additional_kwargs: JSON, response_metadata: JSON) -> 
     return _EMPTY.model_copy(update={"message": message, "text": text})
 
 
-def _unparseable(calls: list[ToolCall]) -> list[ToolCallChunk]:
-    """Return pieces that keep arguments that were cut off from being taken for whole ones.
+def _call_chunk(piece: ToolCallPiece) -> ToolCallChunk:
+    return tool_call_chunk(name=piece.name, args=_piece(piece), id=piece.id, index=piece.call.position)
 
-    LangChain closes the brackets of streamed arguments by itself, so a tool would run with what is left of
-    them. A bracket that matches none makes the call an invalid one, as it is when it is not streamed.
+
+def _spoilt(calls: list[ToolCall], unusable: Mapping[str, JSON]) -> list[ToolCallChunk]:
+    """Return pieces that keep calls from being run that must not be.
+
+    LangChain closes the brackets of streamed arguments by itself, and reads empty ones as `{}`, so a tool would run
+    with what is left of them. A bracket that matches none makes the call an invalid one, as it is when not streamed.
+    An `invalid_tool_calls` entry on the chunk would turn into a valid call when chunks are added.
     """
     return [
-        tool_call_chunk(args=_mismatch(call.arguments), index=call.position)
-        for call in calls
-        if read_arguments(call.arguments) is None or not call.name
+        tool_call_chunk(args=_mismatch(call.brackets), index=call.position) for call in calls if call.id in unusable
     ]

@@ -39,8 +39,27 @@ from empiriolabs_core.errors import (
     readable,
     warn_once,
 )
-from empiriolabs_core.replies import StreamedReply, read_reasoning, read_text, read_usage, warn_if_cut_short
-from empiriolabs_core.tool_calls import ToolCall, ToolCalls, read_arguments, write_arguments
+from empiriolabs_core.replies import (
+    StreamedReply,
+    read_reasoning,
+    read_text,
+    read_usage,
+    warn_if_cut_short,
+    why_truncated,
+)
+from empiriolabs_core.tool_calls import (
+    INVALID_JSON,
+    NO_NAME,
+    ToolCall,
+    known_id,
+    read_arguments,
+    read_calls,
+    read_stored_call,
+    settle_calls,
+    unusable_calls,
+    why_unusable,
+    write_call,
+)
 
 _ROLES = {
     MessageRole.SYSTEM: "system",
@@ -55,9 +74,9 @@ _ROLES = {
 
 
 class InvalidToolArgumentsError(InvalidReplyError, ValueError):
-    """The model called a tool with arguments that are no JSON object. Worth a retry.
+    """The model called a tool with arguments that are not a JSON object, or the call was truncated. Worth a retry.
 
-    Ask again, or raise `max_tokens` if the arguments were cut short.
+    Retry, or raise `max_tokens` if the call was truncated.
     """
 
 
@@ -82,7 +101,7 @@ def to_wire(messages: Iterable[ChatMessage]) -> list[JSON]:
         UnsupportedContentError: a message or block is of a kind that the wire has no form for, or a tool call or
             result has no id.
     """
-    return [_message_to_wire(message) for message in messages]
+    return settle_calls([_message_to_wire(message) for message in messages])
 
 
 def _message_to_wire(message: ChatMessage) -> JSON:
@@ -101,14 +120,13 @@ def _message_to_wire(message: ChatMessage) -> JSON:
 
 def _result_to_wire(message: ChatMessage) -> JSON:
     named = message.additional_kwargs.get("name") or excerpt(message.content or "", 40)
-    call_id = _known_id(message.additional_kwargs.get("tool_call_id"), f"The tool result {named!r}")
+    call_id = known_id(message.additional_kwargs.get("tool_call_id"), f"The tool result {named!r}")
     return {"role": "tool", "content": _content(message.blocks, "\n"), "tool_call_id": call_id}
 
 
 def _assistant_to_wire(message: ChatMessage) -> JSON:
     called = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
-    calls = [_call_to_wire(block.tool_call_id, block.tool_name, block.tool_kwargs) for block in called]
-    calls = calls or _older_calls(message)
+    calls = [_call_to_wire(block) for block in called] or _older_calls(message)
     thoughts = [block.content or "" for block in message.blocks if isinstance(block, ThinkingBlock)]
     spoken = [block for block in message.blocks if not isinstance(block, ToolCallBlock | ThinkingBlock)]
     content = _content(spoken)
@@ -123,37 +141,23 @@ def _assistant_to_wire(message: ChatMessage) -> JSON:
     return wire
 
 
-def _call_to_wire(call_id: str | None, name: str, arguments: Any) -> JSON:
-    text = arguments if isinstance(arguments, str) else write_arguments(arguments or {}, name)
-    call_id = _known_id(call_id, f"The call of the tool {name!r}")
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
-
-
-def _known_id(call_id: str | None, of: str) -> str:
-    """Return an id. Another LLM's adapter may have left it out; the wire has no other way to match a result."""
-    if call_id is None:
-        raise UnsupportedContentError(
-            f"{of} has no tool_call_id, so call and result cannot be matched. Give both the same one, such as 'call_1'."
-        )
-    return call_id
+def _call_to_wire(block: ToolCallBlock) -> JSON:
+    call_id = known_id(block.tool_call_id, f"The call of the tool {block.tool_name!r}")
+    return write_call(call_id, block.tool_name, block.tool_kwargs)
 
 
 def _older_calls(message: ChatMessage) -> list[JSON]:
     """Return the calls of a message from before there were tool call blocks, as chat stores still hold them.
 
-    They are wire dictionaries or the OpenAI client's objects. Our own short entries have no `function`.
+    They are the dictionaries or objects of any LLM's client. Our own short entries are labels of blocks.
     """
-    entries = message.additional_kwargs.get("tool_calls") or ()
-    found = [(_get(entry, "id"), _get(entry, "function")) for entry in entries]
-    return [
-        _call_to_wire(call_id, _get(function, "name"), _get(function, "arguments"))
-        for call_id, function in found
-        if function is not None
-    ]
-
-
-def _get(holder: Any, name: str) -> Any:
-    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+    further = message.additional_kwargs
+    entries = further.get("tool_calls") or [further[key] for key in ("function_call",) if further.get(key)]
+    ours = {"id", "name"}
+    calls = [read_stored_call(e) for e in entries if not (isinstance(e, Mapping) and e.keys() == ours)]
+    for call in calls:
+        known_id(call["id"], f"The call of the tool {call['function']['name']!r}")
+    return calls
 
 
 def _content(blocks: Sequence[Any], between: str = "") -> str | list[JSON]:
@@ -235,19 +239,18 @@ def chat_response(reply: JSON, body: JSON) -> EmpirioLabsChatResponse:
     wire = choice["message"]
     text = read_text(wire)
     warn_if_cut_short(choice.get("finish_reason"), text, wire.get("tool_calls"))
-    calls, sources = ToolCalls(), dict[str, Any]()
-    for call in wire.get("tool_calls") or ():
-        list(calls.add([{**call, "index": len(calls.calls)}]))
-    calls.add_ids()
+    calls, sources = read_calls(wire.get("tool_calls")), dict[str, Any]()
+    unusable = unusable_calls(calls, why_truncated(choice, reply.get("usage"), body))
     note_sources(sources, reply)
     note_sources(sources, wire)
-    return _response(text, read_reasoning(wire), calls.calls, sources, body, raw=reply, delta=None)
+    return _response(text, read_reasoning(wire), calls, unusable, sources, body, raw=reply, delta=None)
 
 
 def _response(
     text: str | None,
     reasoning: str | None,
     calls: Sequence[ToolCall],
+    unusable: dict[str, JSON],
     sources: JSON,
     body: JSON,
     *,
@@ -257,7 +260,7 @@ def _response(
     """Build the response to a whole message, streamed or not."""
     choice = raw["choices"][0]
     thought = [ThinkingBlock(content=reasoning)] if reasoning else []
-    blocks = _blocks(text, thought, [_finished(call) for call in calls])
+    blocks = _blocks(text, thought, [_finished(call, unusable) for call in calls])
     counts, cost = read_usage(raw.get("usage")), cost_of_call(body, raw.get("usage"))
     if counts is not None and isinstance(blocks[0], ThinkingBlock):
         blocks[0].num_tokens = counts.reasoning_tokens
@@ -272,6 +275,7 @@ def _response(
         additional_kwargs={
             **_flat_usage(raw.get("usage")),
             **({} if cost is None else {"cost_usd": float(cost.total)}),
+            **({"truncated_tool_calls": unusable} if unusable else {}),
             "finish_reason": choice.get("finish_reason"),
         },
     )
@@ -290,9 +294,10 @@ def _assistant(blocks: list[Any], calls: Sequence[ToolCall]) -> ChatMessage:
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=named)
 
 
-def _finished(call: ToolCall) -> ToolCallBlock:
-    """Convert a whole call. Arguments that are no JSON object stay the text that they are."""
-    arguments = read_arguments(call.arguments)
+def _finished(call: ToolCall, unusable: Mapping[str, JSON]) -> ToolCallBlock:
+    """Convert a whole call. Arguments that must not be used stay the text that they are."""
+    found = unusable.get(call.id or "")
+    arguments = read_arguments(call.arguments) if found is None or found["reason"] == NO_NAME else None
     return ToolCallBlock(
         tool_call_id=call.id, tool_name=call.name or "", tool_kwargs=call.arguments if arguments is None else arguments
     )
@@ -362,16 +367,19 @@ class StreamedMessage:
     def finish(self) -> EmpirioLabsChatResponse:
         """Return the last response: the whole message, with usage and what else is told once."""
         reply = self._reply
-        reply.finish()
-        reply.tool_calls.add_ids()
-        (choice, *_) = reply.last["choices"]
+        rest = reply.finish()
+        self._text += rest.text
+        self._reasoning += rest.reasoning
+        (choice,) = reply.last["choices"]
         if self._logprobs:
             choice = {**choice, "logprobs": {"content": self._logprobs}}
         raw = {**reply.last, "choices": [choice]}
         if reply.usage:
             raw["usage"] = reply.usage
-        calls = reply.tool_calls.calls
-        return _response(self._text, self._reasoning, calls, reply.sources, self._body, raw=raw, delta="")
+        calls, unusable = reply.tool_calls.calls, reply.unusable_calls(self._body)
+        return _response(
+            self._text, self._reasoning, calls, unusable, reply.sources, self._body, raw=raw, delta=rest.text
+        )
 
 
 def completion_response(response: ChatResponse) -> EmpirioLabsCompletionResponse:
@@ -391,35 +399,34 @@ def tool_selections(response: ChatResponse, *, invalid_too: bool = False) -> lis
 
     Args:
         response: the response that holds the message.
-        invalid_too: return calls of a whole message whose arguments are no JSON object, under a name that no tool
-            has and that tells what is wrong.
+        invalid_too: return calls of a whole message that must not be run, truncated ones for instance, under a name
+            that no tool has and that says what is wrong.
 
     Raises:
-        InvalidToolArgumentsError: the message is whole, arguments in it are no JSON object, and such calls are not
-            wanted.
+        InvalidToolArgumentsError: if the message is whole, a call in it must not be run, and such calls are not wanted.
     """
     whole = "finish_reason" in response.additional_kwargs
+    unusable = response.additional_kwargs.get("truncated_tool_calls") or {}
     return [
-        _selection(block, whole=whole, invalid_too=invalid_too)
+        _selection(block, unusable.get(block.tool_call_id), whole=whole, invalid_too=invalid_too)
         for block in response.message.blocks
         if isinstance(block, ToolCallBlock)
     ]
 
 
-def _selection(block: ToolCallBlock, *, whole: bool, invalid_too: bool) -> ToolSelection:
+def _selection(block: ToolCallBlock, unusable: JSON | None, *, whole: bool, invalid_too: bool) -> ToolSelection:
     name, given = block.tool_name, block.tool_kwargs
     if isinstance(given, str) and not whole:
         given = partial_object(given)
     elif isinstance(given, str):
+        why = why_unusable(unusable["reason"] if unusable else INVALID_JSON, given)
         if not invalid_too:
             raise InvalidToolArgumentsError(
-                f"The model called {name} with arguments that are no JSON object: {excerpt(given)!r}. "
-                "Ask again, or raise max_tokens if they were cut short."
+                f"The call of {name} was not run: {why}. Retry, or raise max_tokens if it was truncated."
             )
         # Under the tool's own name it would be run, with whatever stands here. To an unknown name agents answer
         # "Tool ... not found", and the model reads in it what to do.
-        why = f"its arguments were no JSON object: {excerpt(given)!r}"
-        name = f"{name} (not run: {why}; call it again with a valid one)"
+        name = f"{name} (not run: {why}; call it again with complete arguments)"
         given = {"invalid_json": given}
     return ToolSelection(tool_id=block.tool_call_id or "", tool_name=name, tool_kwargs=given)
 

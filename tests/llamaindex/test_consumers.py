@@ -151,7 +151,7 @@ async def test_an_agent_outlives_arguments_that_are_no_json(llm: EmpirioLabs, sa
     _, turn, *told = sandbox.requests[1].body["messages"]
     assert [call["id"] for call in turn["tool_calls"]] == [result["tool_call_id"] for result in told] == ["a", "c"]
     assert turn["tool_calls"][0]["function"] == {"name": "delete_files", "arguments": '{"pattern": "*.tm'}
-    assert told[0]["content"].startswith("Tool delete_files (not run: its arguments were no JSON object: ")
+    assert told[0]["content"].startswith("Tool delete_files (not run: its arguments are not a JSON object: ")
     assert told[1]["content"] == "Noon in Rome."
 
 
