@@ -121,6 +121,7 @@ docs: .venv-docs/ready ## Build the documentation site, in site/, and check its 
 	.venv-docs/bin/zensical build --strict --clean --config-file build/mkdocs.yml
 	rm -rf site && mv build/site site
 	.venv-docs/bin/python -m docs.links site
+	.venv-docs/bin/python -m docs.blocks site
 
 probe: $(VENV)/ready ## Ask the live gateway what its documents leave open; without a key, say what it would ask and cost
 	$(BIN)/python -m empiriolabs_core.probe $(PROBE)

@@ -90,13 +90,44 @@ def section_of(text: str, heading: str) -> str:
     Raises:
         LookupError: there is no such heading.
     """
-    parts = re.split(r"^(#+ .*)$", text, flags=re.MULTILINE)
+    parts = [""]
+    for line, kind in lines(text):
+        if kind == "text" and re.match("#+ ", line):
+            parts += [line.strip(), ""]
+        else:
+            parts[-1] += line
     titles = [part.lstrip("# ") for part in parts[1::2]]
     if not heading:
         return parts[2].strip()
     if heading not in titles:
         raise LookupError(f"There is no heading {heading!r}. There are: {', '.join(titles)}.")
     return parts[2 * titles.index(heading) + 2].strip()
+
+
+def lines(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each line of a Markdown text and its kind: `"text"`, or `"open"`, `"code"` or `"close"` of a fence."""
+    fence = ""
+    for line in text.splitlines(keepends=True):
+        mark = re.match(r" {0,3}(`{3,}|~{3,})(.*)", line)
+        if mark and not fence:
+            fence = mark[1]
+            yield line, "open"
+        elif mark and mark[1].startswith(fence) and not mark[2].strip():
+            fence = ""
+            yield line, "close"
+        else:
+            yield line, "code" if fence else "text"
+
+
+def code_blocks(text: str) -> list[str]:
+    """Return the content of each fenced code block of a Markdown text."""
+    blocks: list[str] = []
+    for line, kind in lines(text):
+        if kind == "open":
+            blocks.append("")
+        elif kind == "code":
+            blocks[-1] += line
+    return blocks
 
 
 _LINK = re.compile(r"(?P<mark>!?)\[(?P<label>[^\]\n]+)\]\((?!\w+:)(?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import assemble
+from docs import assemble, blocks
 from docs.links import broken
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +89,32 @@ def test_a_section_ends_at_the_next_heading() -> None:
     assert assemble.section_of(text, "One") == "A."
     with pytest.raises(LookupError, match="There is no heading 'Three'"):
         assemble.section_of(text, "Three")
+
+
+def test_a_comment_in_a_code_block_is_not_a_heading() -> None:
+    text = "# Title\n\n## One\n\n````python\n# Two\n```\n# Three\n````\n~~~\n# Four\n~~~\nEnd.\n\n## Two\n\nB.\n"
+    assert assemble.section_of(text, "One").endswith("End.")
+    assert assemble.section_of(text, "Two") == "B."
+    assert assemble.code_blocks(text) == ["# Two\n```\n# Three\n", "# Four\n"]
+
+
+def test_a_code_block_that_a_page_truncates_is_found(tmp_path: Path) -> None:
+    root, site = tmp_path / "root", tmp_path / "site"
+    (root / "docs/start").mkdir(parents=True)
+    (site / "start").mkdir(parents=True)
+    (root / "docs/start/a.md").write_text("```python\nx = 1 < 2\n# more\ny = 2\n```\n")
+    page = site / "start/a.html"
+    page.write_text("<pre><code><span>x</span> = 1 &lt; 2\n# more\ny = 2</code></pre>")
+    assert blocks.incomplete(site, root) == []
+    page.write_text("<pre><code>x = 1 &lt; 2</code></pre><p># more y = 2")
+    assert len(blocks.incomplete(site, root)) == 1
+
+
+def test_every_code_block_is_complete_in_the_assembled_pages(built: Path) -> None:
+    pages = [page.read_text() for page in built.rglob("*.md")]
+    for source in ("README.md", "docs/start/langchain.md", "tests/README.md"):
+        wanted = assemble.code_blocks((ROOT / source).read_text())
+        assert [block for block in wanted if not any(block in page for page in pages)] == []
 
 
 def test_links_lead_to_pages(tmp_path: Path) -> None:
