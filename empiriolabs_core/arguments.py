@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from empiriolabs_core.errors import DEFAULT_API_BASE, JSON, SettingsError, excerpt
+from empiriolabs_core.suggestions import suggestion
 
 DEFAULT_TIMEOUT = 900.0
 """Seconds: the gateway's own limit for one request is 15 minutes."""
@@ -228,8 +228,8 @@ def unknown_argument(name: str, owner: type[BaseModel]) -> str:
     if name in known:
         return _given_twice(known[name], name)
     further = "extra_body" in known
-    close = difflib.get_close_matches(name, [*known, *(standard_fields() if further else ())], n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    meant = suggestion(name, {*known, *(standard_fields() if further else ())}.difference(_OURS))
+    hint = f" Did you mean {meant!r}?" if meant else ""
     goes_in = " A body field that it does not know goes in extra_body." if further else ""
     return f"{owner.__name__} knows no argument {name!r}.{hint}{goes_in}"
 
