@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import json
 import math
 import socket
 import struct
@@ -16,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from empiriolabs_core.sandbox.answers import check_sendable
-from empiriolabs_core.sandbox.refusals import shown
+from empiriolabs_core.sandbox.endpoints import CHAT, Endpoint
+from empiriolabs_core.sandbox.refusals import Refusal, shown
 
 JSON_TYPE, STREAM_TYPE = "application/json", "text/event-stream"
 """Content types of whole replies and of streams."""
@@ -28,13 +28,13 @@ KINDS = {
     "reset_in_headers": "reset the connection in the middle of the headers",
     "cut": "close the connection after `after` pieces, in the middle of the body",
     "truncate": "end the body properly after `after` pieces",
-    "no_done": "stream everything but [DONE]",
-    "no_finish": "stream everything but the chunk with the finish_reason and what follows",
+    "no_done": "stream everything but [DONE], or message_stop; a response has no such end",
+    "no_finish": "stream everything but the event with the finish reason and what follows",
     "half_json": "send half of a piece after `after` pieces, then end",
     "bad_utf8": "send bytes that are no UTF-8 after `after` pieces",
     "html": "answer 200 with a web page",
     "empty": "answer 200 with nothing",
-    "choices": "answer 200 with `value` as choices; without `value`, with none",
+    "choices": "answer 200 with `value` as choices, output or content; without `value`, with none",
     "error_body": "answer 200 with an error object",
     "error_event": "send an error object after `after` pieces",
     "redirect": "answer 307 to `url`",
@@ -91,9 +91,10 @@ class Fault:
             raise ValueError("A redirect needs a url to lead to. Pass url=.")
 
     @property
-    def error(self) -> dict[str, Any]:
-        """The error envelope that the fault sends."""
-        return {"error": {"message": self.message, "type": "api_error", "param": None, "code": self.code}}
+    def refusal(self) -> Refusal:
+        """The error that the fault sends."""
+        # Faults stand for what goes wrong behind the gateway, so their type is that of a server's error.
+        return Refusal(self.status, self.code, self.message, kind="api_error")
 
 
 def _is_number(value: Any, kind: Any = int) -> bool:
@@ -123,11 +124,11 @@ class DropConnection(Exception):
     """Raised in the middle of a body, it makes the server close the connection as it stands."""
 
 
-async def before_answer(fault: Fault, request: Request) -> Response | None:
+async def before_answer(fault: Fault, request: Request, endpoint: Endpoint = CHAT) -> Response | None:
     """Return what takes the place of an answer; `None` where the fault lies within the answer."""
     match fault.kind:
         case "status":
-            return JSONResponse(fault.error, fault.status, headers=dict(fault.headers))
+            return JSONResponse(endpoint.envelope(fault.refusal), fault.status, headers=dict(fault.headers))
         case "timeout":
             await _wait_for_leave(request, fault.seconds)
             reset(request)
@@ -145,10 +146,9 @@ async def before_answer(fault: Fault, request: Request) -> Response | None:
         case "empty":
             return Response(b"", media_type=JSON_TYPE)
         case "choices":
-            given = {} if fault.value is ... else {"choices": fault.value}
-            return JSONResponse({"id": "chatcmpl-fault", "object": "chat.completion", "model": "m", **given})
+            return JSONResponse(endpoint.hollow(fault.value))
         case "error_body":
-            return JSONResponse(fault.error)
+            return JSONResponse(endpoint.envelope(fault.refusal))
         case "redirect":
             return RedirectResponse(fault.url, 307)
         case _:
@@ -175,11 +175,13 @@ def _transport(request: Request) -> Any:
     return request.receive.__self__.transport  # type: ignore[attr-defined]
 
 
-def respond(fault: Fault | None, request: Request, pieces: AsyncIterator[bytes], media_type: str) -> Response:
+def respond(
+    fault: Fault | None, request: Request, pieces: AsyncIterator[bytes], media_type: str, endpoint: Endpoint = CHAT
+) -> Response:
     """Return a response that sends the pieces of a body, with a fault among them."""
     if fault is None:
         return StreamingResponse(pieces, media_type=media_type)
-    body = _with_fault(fault, request, pieces)
+    body = _with_fault(fault, request, pieces, endpoint)
     if fault.kind in ("gzip", "bad_gzip"):
         body = _compressed(body) if fault.kind == "gzip" else body
         return StreamingResponse(body, media_type=media_type, headers={"content-encoding": "gzip"})
@@ -190,13 +192,15 @@ async def _compressed(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield gzip.compress(b"".join([piece async for piece in pieces]))
 
 
-async def _with_fault(fault: Fault, request: Request, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _with_fault(
+    fault: Fault, request: Request, pieces: AsyncIterator[bytes], endpoint: Endpoint
+) -> AsyncIterator[bytes]:
     number = 0
     if fault.kind == "huge_line":
         yield b": " + b"x" * fault.size + b"\n\n"
     async for piece in pieces:
         if number == fault.after:
-            async for instead in _at(fault, request, piece):
+            async for instead in _at(fault, request, piece, endpoint):
                 yield instead
             if fault.kind in ("truncate", "half_json"):
                 return
@@ -206,22 +210,22 @@ async def _with_fault(fault: Fault, request: Request, pieces: AsyncIterator[byte
                 await asyncio.sleep(fault.seconds)
                 number += 1
             continue
-        if _withheld(fault, piece):
+        if _withheld(fault, piece, endpoint):
             return
         yield piece
         number += 1
     if fault.after >= number:
-        async for instead in _at(fault, request, b""):
+        async for instead in _at(fault, request, b"", endpoint):
             yield instead
 
 
-def _withheld(fault: Fault, piece: bytes) -> bool:
+def _withheld(fault: Fault, piece: bytes, endpoint: Endpoint) -> bool:
     if fault.kind == "no_done":
-        return piece.startswith(b"data: [DONE]")
-    return fault.kind == "no_finish" and b'"finish_reason": null' not in piece and b"finish_reason" in piece
+        return endpoint.is_last(piece)
+    return fault.kind == "no_finish" and endpoint.is_finish(piece)
 
 
-async def _at(fault: Fault, request: Request, piece: bytes) -> AsyncIterator[bytes]:
+async def _at(fault: Fault, request: Request, piece: bytes, endpoint: Endpoint) -> AsyncIterator[bytes]:
     """Yield what comes at the place of the fault."""
     match fault.kind:
         case "reset":
@@ -236,7 +240,7 @@ async def _at(fault: Fault, request: Request, piece: bytes) -> AsyncIterator[byt
         case "bad_utf8":
             yield b'data: {"choices": [{"delta": {"content": "\xff\xfe"}}]}\n\n'
         case "error_event":
-            yield f"data: {json.dumps(fault.error)}\n\n".encode()
+            yield endpoint.error_event(fault.refusal)
         case "idle":
             await asyncio.sleep(fault.seconds)
         case "endless":

@@ -12,15 +12,21 @@ class Refusal(Exception):
     """The request is refused: a status, and the documented error envelope."""
 
     def __init__(
-        self, status: int, code: str, message: str, param: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        kind: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.param, self.headers = status, code, param, dict(headers or {})
+        self.kind = kind or ("invalid_request_error" if status < 500 else "api_error")
 
     def envelope(self) -> dict[str, Any]:
         """Return the body. Its further keys are inferred from OpenAI's."""
-        kind = "invalid_request_error" if self.status < 500 else "api_error"
-        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+        return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}}
 
 
 def bad(param: str, message: str) -> Refusal:

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +23,16 @@ from starlette.routing import Route
 from empiriolabs_core.catalog import CARDS, ModelCard, card
 from empiriolabs_core.sandbox import rules, vectors
 from empiriolabs_core.sandbox.answers import JSON, Answer, generate
+from empiriolabs_core.sandbox.endpoints import CHAT, ENDPOINTS, Endpoint, Head
+from empiriolabs_core.sandbox.endpoints.base import head_of
 from empiriolabs_core.sandbox.entries import FURTHER_MODELS, entry
 from empiriolabs_core.sandbox.faults import JSON_TYPE, STREAM_TYPE, DropConnection, Fault, before_answer, respond
 from empiriolabs_core.sandbox.local_model import LocalModel
 from empiriolabs_core.sandbox.messages import check_messages
 from empiriolabs_core.sandbox.refusals import Refusal
-from empiriolabs_core.sandbox.wire import PrefixCache, Turn, chunks, completion, event, shorten, usage_of
+from empiriolabs_core.sandbox.wire import PrefixCache, Turn, chunks, shorten, stop_sequence, usage_of
 
 API_KEY = "sk-empiriolabs-sandbox"
-_CHAT = "/v1/chat/completions"
 
 
 @dataclass(frozen=True)
@@ -203,10 +204,11 @@ class Sandbox:
             routes=[
                 Route("/v1/models", self._list_models),
                 Route("/v1/models/{model:path}", self._get_model),
-                self._route(_CHAT, self._chat),
+                *(self._route(endpoint.path, self._chat, endpoint) for endpoint in ENDPOINTS),
                 self._route("/v1/embeddings", self._vectors(vectors.embeddings)),
                 self._route("/v1/reranks", self._vectors(vectors.rerank)),
             ],
+            exception_handlers={404: _no_route, 405: _no_route},
         )
 
     async def _list_models(self, request: Request) -> Response:
@@ -224,23 +226,23 @@ class Sandbox:
     def _note(self, request: Request, body: Any) -> None:
         self.requests.append(Received(request.method, request.url.path, dict(request.headers), body))
 
-    def _route(self, path: str, answer: Callable[..., Any]) -> Route:
-        async def endpoint(request: Request) -> Response:
+    def _route(self, path: str, answer: Callable[..., Any], endpoint: Endpoint = CHAT) -> Route:
+        async def serve(request: Request) -> Response:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
             try:
-                return await self._serve(request, path, answer)
+                return await self._serve(request, path, answer, endpoint)
             finally:
                 self._at_once -= 1
 
-        return Route(path, endpoint, methods=["POST"])
+        return Route(path, serve, methods=["POST"])
 
-    async def _serve(self, request: Request, path: str, answer: Callable[..., Any]) -> Response:
+    async def _serve(self, request: Request, path: str, answer: Callable[..., Any], endpoint: Endpoint) -> Response:
         """Return the fault of the moment, or make the checks that all routes share, and answer."""
         body, unreadable = _read(await request.body())
         self._note(request, body)
         fault = self._faults.popleft() if self._faults else None
-        instead = await before_answer(fault, request) if fault else None
+        instead = await before_answer(fault, request, endpoint) if fault else None
         if instead is not None:
             return instead
         try:
@@ -248,10 +250,10 @@ class Sandbox:
             if unreadable is not None:
                 raise unreadable
             rules.check_model(body, self._models, path)
-            response: Response = await answer(request, body, fault)
+            response: Response = await answer(request, body, fault, endpoint)
         except Exception as error:
-            return _refuse(_refusal(error))
-        response.headers["x-request-id"] = f"req-{uuid.uuid4().hex[:12]}"
+            return _refuse(_refusal(error), endpoint)
+        response.headers.update(_request_id())
         return response
 
     def _admit(self, request: Request) -> None:
@@ -269,8 +271,9 @@ class Sandbox:
         if self._credits is not None:
             self._credits -= 1
 
-    async def _chat(self, request: Request, body: Any, fault: Fault | None) -> Response:
-        known = card(body["model"])
+    async def _chat(self, request: Request, wire: Any, fault: Fault | None, endpoint: Endpoint) -> Response:
+        known = endpoint.card(card(wire["model"]))
+        body = endpoint.read(wire, strict=self._strict)
         check_messages(body.get("messages"), known)
         rules.check_parameters(body, known)
         rules.check_tools(body)
@@ -280,15 +283,16 @@ class Sandbox:
         scripted = self._script.popleft() if self._script else None
         if scripted is None and self._local_model is not None and body.get("stream"):
             self._charge()
-            return respond(fault, request, self._local_stream(self._local_model, body, known), STREAM_TYPE)
+            pieces = self._local_stream(self._local_model, wire, body, endpoint)
+            return respond(fault, request, pieces, STREAM_TYPE, endpoint)
         turn = await self._turn(body, known, scripted)
         self._charge()
         reply = scripted.body if scripted is not None else None
         if body.get("stream") and reply is None:
-            return respond(fault, request, self._stream(body, turn, scripted), STREAM_TYPE)
-        reply = completion(turn) if reply is None else reply
+            return respond(fault, request, self._stream(wire, body, turn, scripted, endpoint), STREAM_TYPE, endpoint)
         usage = {**turn.usage, **_object(_object(reply).get("usage"))}
-        return respond(fault, request, _quarters(reply, lambda: self._bill(body, usage)), JSON_TYPE)
+        reply = endpoint.reply(wire, turn) if reply is None else reply
+        return respond(fault, request, _quarters(reply, lambda: self._bill(endpoint, body, usage)), JSON_TYPE, endpoint)
 
     async def _turn(self, body: JSON, known: ModelCard | None, scripted: Answer | None) -> Turn:
         thinking = rules.is_thinking(body, known)
@@ -312,37 +316,43 @@ class Sandbox:
             finish_reasons=(finish_reason,) * count,
             usage=usage_of(body, answers, cached),
             logprobs=bool(body.get("logprobs")),
+            stop_sequence=stop_sequence(answer, short, body),
         )
 
-    async def _stream(self, body: JSON, turn: Turn, scripted: Answer | None) -> AsyncIterator[bytes]:
-        include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+    async def _stream(
+        self, wire: JSON, body: JSON, turn: Turn, scripted: Answer | None, endpoint: Endpoint
+    ) -> AsyncIterator[bytes]:
         given = scripted.chunks if scripted is not None else None
-        for chunk in chunks(turn, include_usage=include_usage) if given is None else given:
-            yield event(chunk)
+        for data in _events(wire, turn, endpoint) if given is None else given:
+            yield endpoint.event(data)
             # Without delay too: in between, the server sees that a client has left, and stops.
             await asyncio.sleep(self._delay)
-        # Keep-alive comments and [DONE] are DeepSeek's; for the gateway, inferred.
-        yield b": keep-alive\n\n"
-        self._bill(body, turn.usage)
-        yield event("[DONE]")
+        self._bill(endpoint, body, turn.usage)
+        for piece in endpoint.final():
+            yield piece
 
-    async def _local_stream(self, model: LocalModel, body: JSON, known: ModelCard | None) -> AsyncIterator[bytes]:
+    async def _local_stream(
+        self, model: LocalModel, wire: JSON, body: JSON, endpoint: Endpoint
+    ) -> AsyncIterator[bytes]:
         """Pass the local model's stream on under the name that was asked for."""
-        wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        usage: JSON = {}
+        writer = endpoint.writer(wire, Head(uuid.uuid4().hex, int(time.time())))
         try:
-            async for chunk in model.chunks(body, thinking=rules.is_thinking(body, known)):
-                usage = chunk.get("usage") or usage
-                if chunk["choices"] or wants_usage:
-                    yield event({**chunk, "model": body["model"]})
+            for data in writer.begin():
+                yield endpoint.event(data)
+            async for chunk in model.chunks(body, thinking=rules.is_thinking(body, card(body["model"]))):
+                for data in writer.read({**chunk, "model": body["model"]}):
+                    yield endpoint.event(data)
+            for data in writer.end():
+                yield endpoint.event(data)
         except Refusal as refusal:
-            yield event(refusal.envelope())
+            yield endpoint.error_event(refusal)
             return
-        self._bill(body, usage)
-        yield event("[DONE]")
+        self._bill(endpoint, body, writer.usage)
+        for piece in endpoint.final():
+            yield piece
 
     def _vectors(self, reply: Callable[[JSON], JSON]) -> Callable[..., Any]:
-        async def answer(request: Request, body: Any, fault: Fault | None) -> Response:
+        async def answer(request: Request, body: Any, fault: Fault | None, _: Endpoint) -> Response:
             found = reply(body)
             self._charge()
             await asyncio.sleep(self._delay)
@@ -351,11 +361,11 @@ class Sandbox:
 
         return answer
 
-    def _bill(self, body: JSON, usage: JSON) -> None:
+    def _bill(self, endpoint: Endpoint, body: JSON, usage: JSON) -> None:
         details = _object(usage.get("completion_tokens_details"))
         self.ledger.append(
             LedgerEntry(
-                path=_CHAT,
+                path=endpoint.path,
                 model=body["model"],
                 prompt_tokens=usage.get("prompt_tokens", 0),
                 completion_tokens=usage.get("completion_tokens", 0),
@@ -403,9 +413,35 @@ def _refusal(error: Exception) -> Refusal:
     return Refusal(500, "internal_error", f"{type(error).__name__}: {error}")
 
 
-def _refuse(refusal: Refusal) -> Response:
-    headers = {"x-request-id": f"req-{uuid.uuid4().hex[:12]}", **refusal.headers}
-    return JSONResponse(refusal.envelope(), refusal.status, headers=headers)
+def _refuse(refusal: Refusal, endpoint: Endpoint = CHAT) -> Response:
+    renamed = endpoint.renamed(refusal)
+    return JSONResponse(endpoint.envelope(renamed), refusal.status, headers={**_request_id(), **refusal.headers})
+
+
+def _request_id() -> dict[str, str]:
+    """Return headers with an id of the request, under OpenAI's name and under Anthropic's."""
+    return dict.fromkeys(("x-request-id", "request-id"), f"req-{uuid.uuid4().hex[:12]}")
+
+
+def _events(wire: JSON, turn: Turn, endpoint: Endpoint) -> Iterator[JSON]:
+    """Yield an answer as the events of an endpoint."""
+    writer = endpoint.writer(wire, head_of(turn))
+    yield from writer.begin()
+    for chunk in chunks(turn, include_usage=True):
+        yield from writer.read(chunk)
+    yield from writer.end()
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """Refuse a path that is not served, and list those that are.
+
+    The body has no `error`, so that clients do not take it for the gateway's answer to a request at the right address.
+    """
+    routes: list[Route] = request.app.routes
+    known = [f"{method} {route.path}" for route in routes for method in sorted(route.methods or ()) if method != "HEAD"]
+    status = 405 if any(route.path == request.url.path for route in routes) else 404
+    told = f"There is no route {request.method} {request.url.path}. The routes are: {', '.join(known)}."
+    return JSONResponse({"detail": told, "routes": known}, status, headers=_request_id())
 
 
 __all__ = ["API_KEY", "DropConnection", "LedgerEntry", "Received", "Sandbox"]

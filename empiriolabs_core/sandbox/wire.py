@@ -41,6 +41,7 @@ class Turn:
     finish_reasons: tuple[str, ...]
     usage: JSON
     logprobs: bool = False
+    stop_sequence: str | None = None
 
 
 class PrefixCache:
@@ -96,6 +97,14 @@ def shorten(answer: Answer, body: JSON) -> tuple[Answer, str]:
     calls = () if cut and len(thought) == left else answer.tool_calls
     short = replace(answer, reasoning=reasoning or None, content=content or (None if calls else ""), tool_calls=calls)
     return short, answer.finish_reason or ("length" if cut else "tool_calls" if calls else "stop")
+
+
+def stop_sequence(answer: Answer, short: Answer, body: JSON) -> str | None:
+    """Return the stop sequence that ended a text, if one did."""
+    stops = body.get("stop") or []
+    content, kept = answer.content or "", short.content or ""
+    found = [stop for stop in ([stops] if isinstance(stops, str) else stops) if content.startswith(kept + stop)]
+    return found[0] if found else None
 
 
 def usage_of(body: JSON, answers: tuple[Answer, ...], cached: int) -> JSON:
