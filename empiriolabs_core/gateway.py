@@ -1,7 +1,7 @@
 """The transport: a request body goes in, plain dictionaries come out.
 
-Connections, TLS, retries, timeouts, status errors and server-sent events are the OpenAI client's. It
-is called below its typed layer (`cast_to=object`), which costs a tenth per streamed delta.
+Connections, TLS, retries, timeouts and status errors are the OpenAI client's. It is called below its typed layer
+(`cast_to=object`). Server-sent events are decoded by `events`.
 """
 
 from __future__ import annotations
@@ -36,11 +36,14 @@ from empiriolabs_core.errors import (
     names_an_error,
     refine,
 )
+from empiriolabs_core.events import DONE, EventDecoder, parse
 from empiriolabs_core.replies import StreamCheck, check_completion, check_error, check_object
 from empiriolabs_core.surrogates import encodable
 
 CHAT = "/chat/completions"
 """Path of chat, below the base URL."""
+_MOST_KEPT = 10_000_000
+"""Bytes of a body that are kept while no event has come."""
 CONNECT_TIMEOUT = 10.0
 """Seconds to wait for a connection. The rest of a timeout is for the answer."""
 
@@ -277,13 +280,13 @@ class Gateway:
 
     def _post(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
         with _typed_errors(self.connection, request), self._metered(request) as call:
-            reply = self.client.post(path, **_arguments(request))
+            reply = _parsed(self.client.post(path, **_arguments(request)))
             call.usage = _usage(reply)
             return check(reply)
 
     async def _apost(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
         with _typed_errors(self.connection, request), self._metered(request) as call:
-            reply = await self.async_client.post(path, **_arguments(request))
+            reply = _parsed(await self.async_client.post(path, **_arguments(request)))
             call.usage = _usage(reply)
             return check(reply)
 
@@ -295,13 +298,14 @@ class Gateway:
             self._metered(request) as call,
             self.client.post(CHAT, **_arguments(request), stream=True, stream_cls=openai.Stream[object]) as stream,
         ):
-            if not _is_event_stream(stream):
-                stream.response.read()
-                raise _no_stream(stream, call)
+            reader = _StreamReader(stream.response, check)
             try:
-                for chunk in stream:
-                    yield check.see(chunk)
-                check.end()
+                with contextlib.closing(stream.response.iter_bytes()) as reads:
+                    for read in reads:
+                        yield from reader.chunks(read)
+                        if reader.done:
+                            break
+                reader.end()
             finally:
                 call.usage = check.usage
 
@@ -312,13 +316,15 @@ class Gateway:
             async with await self.async_client.post(
                 CHAT, **_arguments(request), stream=True, stream_cls=openai.AsyncStream[object]
             ) as stream:
-                if not _is_event_stream(stream):
-                    await stream.response.aread()
-                    raise _no_stream(stream, call)
+                reader = _StreamReader(stream.response, check)
                 try:
-                    async for chunk in stream:
-                        yield check.see(chunk)
-                    check.end()
+                    async with contextlib.aclosing(stream.response.aiter_bytes()) as reads:
+                        async for read in reads:
+                            for chunk in reader.chunks(read):
+                                yield chunk
+                            if reader.done:
+                                break
+                    reader.end()
                 finally:
                     call.usage = check.usage
 
@@ -356,6 +362,14 @@ def _usage(reply: object) -> Mapping[str, Any] | None:
     return usage if isinstance(usage, Mapping) else None
 
 
+def _parsed(reply: object) -> object:
+    """Return the JSON of a reply that the client left as text, since its content type is missing or another."""
+    if isinstance(reply, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            return parse(reply.removeprefix("\ufeff").encode())
+    return reply
+
+
 def _drop_closed(of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
     """Let go of what belongs to event loops that are over. It refers to its loop, so it would never be freed."""
     # The references are copied at once, since other threads add loops meanwhile.
@@ -383,7 +397,8 @@ def get(base_url: str, path: str, timeout: float) -> object:
     connection = _public(base_url, timeout)
     with _typed_errors(connection), openai.DefaultHttpxClient(verify=_tls_context()) as http_client:
         client = _isolate(openai.OpenAI(**_client_arguments(connection), http_client=http_client), connection)
-        return client.get(path, cast_to=object, options={"headers": {"Authorization": openai.Omit()}})
+        options: Any = {"headers": {"Authorization": openai.Omit()}}
+        return _parsed(client.get(path, cast_to=object, options=options))
 
 
 async def get_async(base_url: str, path: str, timeout: float) -> object:
@@ -392,7 +407,8 @@ async def get_async(base_url: str, path: str, timeout: float) -> object:
     with _typed_errors(connection):
         async with openai.DefaultAsyncHttpxClient(verify=_tls_context()) as http_client:
             client = _isolate(openai.AsyncOpenAI(**_client_arguments(connection), http_client=http_client), connection)
-            return await client.get(path, cast_to=object, options={"headers": {"Authorization": openai.Omit()}})
+            options: Any = {"headers": {"Authorization": openai.Omit()}}
+            return _parsed(await client.get(path, cast_to=object, options=options))
 
 
 def _public(base_url: str, timeout: float) -> Connection:
@@ -457,23 +473,56 @@ def _refuse_what_is_no_json(request: Request | None) -> None:
             raise SettingsError(f"{name} cannot be sent as JSON: {error}.") from None
 
 
-def _is_event_stream(stream: Any) -> bool:
-    return str(stream.response.headers.get("content-type", "")).lower().startswith("text/event-stream")
+class _StreamReader:
+    """Reads one streamed answer: bytes go in, checked chunks come out.
 
+    The content type is not looked at, since some servers send event streams under another one.
 
-def _no_stream(stream: Any, call: Call) -> InvalidReplyError:
-    """Return the error for a whole body that came in place of a stream, or raise the one that it reports."""
-    text = stream.response.text
-    with contextlib.suppress(json.JSONDecodeError):
-        found = json.loads(text)
+    Attributes:
+        done: whether `[DONE]` has come. Nothing after it belongs to the answer.
+    """
+
+    def __init__(self, response: Any, check: StreamCheck) -> None:
+        self.done = False
+        self._response = response
+        self._check = check
+        self._decoder = EventDecoder()
+        self._start = bytearray()
+        """The body up to its first event, in case it is not an event stream."""
+
+    def chunks(self, read: bytes) -> Iterator[JSON]:
+        """Yield the chunks that end within the next bytes of the body."""
+        decoder, see = self._decoder, self._check.see
+        if not decoder.begun and len(self._start) < _MOST_KEPT:
+            self._start += read
+        for event in decoder.feed(read):
+            if event is DONE:
+                self.done = self._check.done = True
+                return
+            yield see(event)
+
+    def end(self) -> None:
+        """Raise an error if the body was not a whole answer."""
+        if not self._decoder.begun:
+            self._check_body(self._start.decode(errors="replace").strip())
+        self._check.end()
+
+    def _check_body(self, text: str) -> None:
+        """Raise an error if a body without events is not an event stream. Note the usage that it reports."""
+        found: Any = None
+        with contextlib.suppress(ValueError, RecursionError):
+            found = parse(text.encode())
         if isinstance(found, dict):
-            call.usage = _usage(found)
+            self._check.usage = found.get("usage")
             check_error(found)
-    return InvalidReplyError(
-        f"A stream was asked for, but the gateway answered 200 with {repr(excerpt(text)) if text else 'an empty body'} "
-        f"({stream.response.headers.get('content-type', 'no content type')}). "
-        "Check that base_url ends with the API's path, such as /v1."
-    )
+        content_type = self._response.headers.get("content-type", "no content type")
+        if found is None and content_type.lower().startswith("text/event-stream"):
+            return
+        got = repr(excerpt(text)) if text else "an empty body"
+        raise InvalidReplyError(
+            f"A stream was asked for, but the gateway answered 200 with {got} ({content_type}). "
+            "Check that base_url ends with the API's path, such as /v1."
+        )
 
 
 @contextlib.contextmanager
@@ -509,6 +558,9 @@ def _translated(connection: Connection, request: Request | None, check: StreamCh
         raise _failed(connection, request, check, error, error.request) from error
     except openai.APIError as error:
         raise ReportedError(f"The gateway reported an error in mid-stream: {error.message}", error.body) from error
+    except ssl.SSLError as error:
+        # A certificate error is a ValueError too.
+        raise _failed(connection, request, check, error, None) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InvalidReplyError(f"The reply cannot be read as JSON: {excerpt(str(error))}. Try again.") from error
     except (TypeError, ValueError, RecursionError) as error:
@@ -518,8 +570,8 @@ def _translated(connection: Connection, request: Request | None, check: StreamCh
         # Nested too deeply, or with an integer of thousands of digits.
         raise InvalidReplyError(f"The reply cannot be read as JSON: {excerpt(str(error))}. Try again.") from error
     except Exception as error:
-        # openai 2 lets errors of its HTTP library through while a stream is read. Which library it is
-        # depends on the version of openai, so it is told by name.
+        # While a stream is read, the HTTP library raises its own errors. Which library it is depends on the version of
+        # openai, so it is recognised by name.
         if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
             raise
         raise _failed(connection, request, check, error, None) from error

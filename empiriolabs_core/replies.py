@@ -153,12 +153,15 @@ class StreamCheck:
     Attributes:
         usage: what the stream reported last, if anything.
         begun: whether a piece of an answer has come.
+        done: whether `[DONE]` has come. It ends an answer without a finish_reason too, as Snowflake sends them.
     """
 
     def __init__(self) -> None:
         self.usage: JSON | None = None
+        self.done = False
         self.begun = False
         self._finished = False
+        self._has_content = False
 
     @readable
     def see(self, chunk: object) -> JSON:
@@ -183,17 +186,26 @@ class StreamCheck:
             if choice.get("finish_reason"):
                 # After it, usage, sources or a footer may still come with the choice.
                 self._finished = True
+            elif not self._has_content:
+                self._has_content = _adds_something(choice.get("delta"))
         return chunk
 
     def end(self) -> None:
-        """Raise `IncompleteStreamError` if the stream ended before the answer had finished."""
+        """Raise `IncompleteStreamError` if the stream ended before the answer had finished.
+
+        `[DONE]` finishes an answer, if there is any of it.
+        """
         if not self.begun:
             raise IncompleteStreamError("The stream ended before the first piece of an answer. Try again.")
-        if not self._finished:
+        if not self._finished and not (self.done and self._has_content):
             raise IncompleteStreamError(
                 "The stream ended without a finish_reason, so the answer is not complete. "
                 "What had come before stays valid; ask again for a whole one."
             )
+
+
+def _adds_something(delta: Any) -> bool:
+    return isinstance(delta, Mapping) and any(value for name, value in delta.items() if name != "role")
 
 
 def warn_if_cut_short(finish_reason: str | None, text: object, tool_calls: object) -> None:
