@@ -34,7 +34,7 @@ def faults():
     for number in range(count * 2):
         kind = kinds[number // 10 % len(kinds)]
         yield Fault(kind, status=503, headers={"retry-after-ms": "1"}) if number % 10 == 9 else None
-with Sandbox(faults=faults()) as sandbox:
+with Sandbox(faults=faults(), keep=None) as sandbox:
     print(json.dumps([sandbox.base_url, sandbox.api_key]), flush=True)
     sys.stdin.read()
     print(len(sandbox.ledger), flush=True)

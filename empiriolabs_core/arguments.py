@@ -204,7 +204,7 @@ def check_headers(headers: Any, what: str) -> dict[str, str]:
 
 def check_url(value: str) -> str:
     """Return the URL of an API, without a slash at its end. A part that may be secret is in no error."""
-    if not re.match(r"https?://[^/\s]+\S*$", value):
+    if not re.match(r"https?://[^/\s]\S*$", value):
         shown = "the value, which looks like a key," if value.startswith("sk-") else f"{value!r}"
         raise SettingsError(f"base_url: {shown} is no URL. Write it in full, such as {DEFAULT_API_BASE}.")
     if "@" in urlsplit(value).netloc:

@@ -33,7 +33,11 @@ SOURCE_KEYS = frozenset({"annotations", "citations", "search_results"})
 _FOOTER = re.compile(
     r"\n[^\S\n]*(?:#+\s*|\*\*|__)?(?:Sources|References)(?:\*\*|__)?:?(?:\*\*|__)?[ \t]*\n(?P<list>.*)\Z", re.DOTALL
 )
-_LINK = re.compile(r"\[(?P<title>[^\]\n]*)\]\((?P<link>https?://[^\s)]+)\)|(?P<bare>https?://[^\s<>)\]]+)")
+# A URL is never read twice, nor a title: each match goes on to the end of what it has read, closed or not.
+_LINK = re.compile(
+    r"\[(?P<title>[^\[\]\n]*)\]\((?P<link>https?://[^\s)]+)(?P<closed>\))?|(?P<bare>https?://[^\s<>)\]]+)"
+)
+_NO_PART_OF_A_URL = re.compile(r"[<>\]]")
 
 
 def note_sources(found: JSON, part: Mapping[str, Any]) -> None:
@@ -55,12 +59,18 @@ def read_citations(found: Mapping[str, Any], text: str, *, searched: bool) -> li
     if searched and not any(listed):
         footer = _FOOTER.search(text)
         links = _LINK.finditer(footer["list"]) if footer else ()
-        listed = [Citation(match["link"] or match["bare"].rstrip(".,;"), match["title"] or None) for match in links]
+        listed = [_linked(match) for match in links]
     by_url: dict[str, Citation] = {}
     for citation in listed:
         if citation is not None:
             by_url.setdefault(citation.url, citation)
     return list(by_url.values())
+
+
+def _linked(match: re.Match[str]) -> Citation:
+    link = match["link"] if match["closed"] else None
+    url = link or _NO_PART_OF_A_URL.split(match["link"] or match["bare"], maxsplit=1)[0].rstrip(".,;")
+    return Citation(url, match["title"] or None)
 
 
 def _citation(entry: Any) -> Citation | None:

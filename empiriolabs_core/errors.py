@@ -297,10 +297,20 @@ def excerpt(value: Any, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
-@functools.cache
+_MOST_WARNINGS = 500
+
+
+@functools.lru_cache(_MOST_WARNINGS)
 def warn_once(text: str) -> None:
-    """Warn, once in a process, of what may not be as the user expects."""
-    warnings.warn(text, stacklevel=2)
+    """Warn, once in a process, of what may not be as the user expects.
+
+    Texts may hold values of users, and Python's own registry keeps every text for ever too, so there is a last one.
+    """
+    shown = warn_once.cache_info().misses
+    if shown < _MOST_WARNINGS:
+        warnings.warn(excerpt(text, 1000), stacklevel=2)
+    elif shown == _MOST_WARNINGS:
+        warnings.warn(f"{excerpt(text, 1000)} Further warnings that appear once are not shown.", stacklevel=2)
 
 
 _Read = TypeVar("_Read", bound=Callable[..., Any])

@@ -6,11 +6,14 @@ import asyncio
 import base64
 import binascii
 import math
+import threading
 from array import array
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, as_completed
 from contextvars import copy_context
-from typing import Annotated, Any, Literal, NamedTuple
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import openai
 from pydantic import AliasChoices, Field
@@ -64,15 +67,17 @@ class EmbeddingFields(ConnectionFields):
         requests = list(self._requests(texts))
         if len(requests) < 2:
             return self._joined(map(self._embed, requests))
-        # The first error is raised at once; `with` would wait for the other requests.
-        pool = ThreadPoolExecutor(min(self.max_concurrency, len(requests)), "empiriolabs-embed")
+        batches = _begin(
+            [partial(copy_context().run, self._embed, request) for request in requests], self.max_concurrency
+        )
         try:
-            batches = [pool.submit(copy_context().run, self._embed, request) for request in requests]
+            # The first error is raised at once, without waiting for the other requests.
             for batch in as_completed(batches):
                 batch.result()
             return self._joined(batch.result() for batch in batches)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for batch in batches:
+                batch.cancel()
 
     async def aembed(self, texts: Iterable[str]) -> list[list[float]]:
         """Do what `embed` does, asynchronously."""
@@ -113,6 +118,38 @@ class EmbeddingFields(ConnectionFields):
             body["dimensions"] = self.dimensions
         for start in range(0, len(checked), self.batch_size):
             yield Request({**body, "input": checked[start : start + self.batch_size]}, {})
+
+
+_Result = TypeVar("_Result")
+
+
+def _begin(calls: Iterable[Callable[[], _Result]], most: int) -> list[Future[_Result]]:
+    """Run functions in at most so many threads, and return their futures.
+
+    A process waits at its exit for the threads of a ThreadPoolExecutor, even if no one waits for their results. It does
+    not wait for these.
+    """
+    queue: SimpleQueue[tuple[Future[_Result], Callable[[], _Result]]] = SimpleQueue()
+    futures: list[Future[_Result]] = []
+    for call in calls:
+        futures.append(Future())
+        queue.put((futures[-1], call))
+    for _ in range(min(most, len(futures))):
+        threading.Thread(target=_work, args=(queue,), name="empiriolabs-embed", daemon=True).start()
+    return futures
+
+
+def _work(queue: SimpleQueue[tuple[Future[Any], Callable[[], Any]]]) -> None:
+    while True:
+        try:
+            future, call = queue.get_nowait()
+        except Empty:
+            return
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(call())
+            except BaseException as error:
+                future.set_exception(error)
 
 
 def check_texts(texts: Iterable[str], what: str) -> list[str]:

@@ -294,7 +294,12 @@ def _create_generation(reply: JSON, choice: JSON, body: JSON) -> ChatGeneration:
         additional_kwargs=_kept(read_reasoning(wire), citations),
         tool_calls=calls,
         invalid_tool_calls=invalid,
-        response_metadata={**_metadata(reply), **_outcome(choice), **unknown_keys(wire), **_truncated(unusable)},
+        response_metadata={
+            **_metadata(reply),
+            **_outcome(choice),
+            **_unknown(unknown_keys(wire)),
+            **_truncated(unusable),
+        },
     )
     return ChatGeneration(message=message, generation_info={"finish_reason": finish_reason})
 
@@ -349,6 +354,26 @@ def _metadata(reply: JSON) -> JSON:
     named = {"id": "id", "model": "model_name", "created": "created", "system_fingerprint": "system_fingerprint"}
     found = {ours: reply[theirs] for theirs, ours in named.items() if reply.get(theirs) is not None}
     return {"model_provider": PROVIDER, **found}
+
+
+_OURS = frozenset(
+    {
+        "model_provider",
+        "id",
+        "model_name",
+        "created",
+        "system_fingerprint",
+        "finish_reason",
+        "logprobs",
+        "cost_usd",
+        "truncated_tool_calls",
+    }
+)
+"""Keys of response_metadata. An unknown key of a message that has the name of one gets another name."""
+
+
+def _unknown(keys: JSON) -> JSON:
+    return {f"message_{name}" if name in _OURS else name: value for name, value in keys.items()}
 
 
 def _outcome(choice: JSON) -> JSON:
@@ -415,7 +440,12 @@ class ChunkConverter:
         rest = reply.finish()
         unusable = reply.unusable_calls(self._body)
         citations = read_citations(reply.sources, reply.text, searched=may_have_searched(self._body))
-        told = {**_metadata(reply.last), **reply.unknown, **_cost(self._body, reply.usage), **_truncated(unusable)}
+        told = {
+            **_metadata(reply.last),
+            **_unknown(reply.unknown),
+            **_cost(self._body, reply.usage),
+            **_truncated(unusable),
+        }
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content=rest.text,

@@ -66,7 +66,7 @@ def scrub(text: str, key: str) -> str:
     """Return a text without the key or what looks like one, e-mail addresses, and credentials in URLs."""
     text = text.replace(key, "<key>") if key else text
     text = re.sub(r"sk-[\w*.-]{6,}", "<key>", text)
-    text = re.sub(r"//[^/@\s]+@", "//", re.sub(r"[\w.+-]+@[\w-]+\.[\w.]+", "<address>", text))
+    text = re.sub(r"//[^/@\s]+@", "//", re.sub(r"(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.]+", "<address>", text))
     return re.sub(rf'("(?:{_ACCOUNT})(?:_?id)?": *)("[^"]*"|[\d.]+)', r'\1"<account>"', text)
 
 

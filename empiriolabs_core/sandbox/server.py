@@ -12,7 +12,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -59,6 +59,22 @@ class LedgerEntry:
     stream: bool = False
 
 
+_Entry = TypeVar("_Entry")
+
+
+class _Recent(list[_Entry]):
+    """A list that holds the most recent entries only."""
+
+    def __init__(self, keep: int | None) -> None:
+        super().__init__()
+        self._keep = keep
+
+    def append(self, entry: _Entry) -> None:
+        super().append(entry)
+        if self._keep is not None:
+            del self[: -self._keep]
+
+
 class Sandbox:
     """A gateway on this machine.
 
@@ -75,6 +91,7 @@ class Sandbox:
         rate_limit: requests that are let through before 429 is answered; `None` for no limit.
         credits: requests that are answered before 402 is; refused ones take none. `None` for no limit.
         models: ids that are served besides those with a card.
+        keep: how many entries `requests` and `ledger` hold, 1 or more: the most recent ones. `None` for all.
 
     Attributes:
         requests: what came, in order.
@@ -101,10 +118,13 @@ class Sandbox:
         rate_limit: int | None = None,
         credits: int | None = None,
         models: Iterable[str] = (),
+        keep: int | None = 10_000,
         catalogue: Sequence[Any] | None = None,
     ) -> None:
-        self.requests: list[Received] = []
-        self.ledger: list[LedgerEntry] = []
+        if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1):
+            raise ValueError(f"keep must be an integer >= 1, or None for all entries, got {keep!r}.")
+        self.requests: list[Received] = _Recent(keep)
+        self.ledger: list[LedgerEntry] = _Recent(keep)
         self.most_at_once = self._at_once = 0
         self._strict, self._delay, self._rate_limit, self._credits = strict, delay, rate_limit, credits
         self._models = {*CARDS, *FURTHER_MODELS, *models, vectors.EMBEDDING_MODEL, vectors.RERANK_MODEL}

@@ -44,11 +44,15 @@ class Turn:
     stop_sequence: str | None = None
 
 
+_MOST_KNOWN = 100_000
+"""Beginnings of conversations that are remembered. The oldest is forgotten first."""
+
+
 class PrefixCache:
     """Remembers the beginnings of conversations, as an upstream's implicit cache does. Inferred, block size too."""
 
     def __init__(self) -> None:
-        self._known: set[str] = set()
+        self._known: dict[str, None] = {}
         self._lock = threading.Lock()
 
     def cached_tokens(self, model: str, messages: list[JSON]) -> int:
@@ -60,7 +64,9 @@ class PrefixCache:
                 tokens += message_tokens(message)
                 if digest.hexdigest() in self._known:
                     cached = tokens
-                self._known.add(digest.hexdigest())
+                self._known[digest.hexdigest()] = None
+            while len(self._known) > _MOST_KNOWN:
+                del self._known[next(iter(self._known))]
         return cached // _CACHE_BLOCK * _CACHE_BLOCK
 
 
