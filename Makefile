@@ -138,11 +138,25 @@ faults: $(VENV)/ready ## Run the fault matrix and print it
 soak: $(VENV)/ready ## 100,000 calls, 200 at a time, a tenth of them faulty; takes some minutes
 	$(BIN)/python -m benchmarks.soak 100000 200
 
-release: .venv-docs/ready ## Build wheel and source distribution, in dist/, and check them
-	rm -rf dist
+LLAMA_INDEX_LLMS := distributions/llama-index-llms-empiriolabs
+
+release: .venv-docs/ready ## Build the wheels and source distributions, in dist/, check and try them
+	rm -rf dist .venv-release
 	.venv-docs/bin/python -m build --outdir dist
+	.venv-docs/bin/python -m build --outdir dist $(LLAMA_INDEX_LLMS)
 	.venv-docs/bin/twine check --strict dist/*
-	.venv-docs/bin/check-wheel-contents dist/*.whl
+	.venv-docs/bin/check-wheel-contents dist/empiriolabs_adapters-*.whl
+	.venv-docs/bin/check-wheel-contents --config $(LLAMA_INDEX_LLMS)/pyproject.toml dist/llama_index_llms_*.whl
+	@$(MAKE) --no-print-directory .venv-release/ready
+	cd tests/distributions && ../../.venv-release/bin/python application.py
+	cd tests/distributions && ../../.venv-release/bin/python -m mypy --strict application.py
+
+# Beside LlamaIndex's own OpenAI class, which shares the namespace package, from nothing but what is in dist/.
+.venv-release/ready:
+	$(call venv,dist/empiriolabs_adapters-*.whl dist/llama_index_llms_empiriolabs-*.whl starlette uvicorn \
+	  llama-index-llms-openai mypy)
+	.venv-release/bin/python -m pip check
+	@touch $@
 
 clean: ## Remove the virtual environments, what was built, and caches
 	rm -rf .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache
