@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from empiriolabs_core.errors import DEFAULT_API_BASE, JSON, SettingsError, excerpt
+from empiriolabs_core.clients import Headers
+from empiriolabs_core.errors import DEFAULT_API_BASE, JSON, KEY_VARIABLE, SettingsError, excerpt
 from empiriolabs_core.suggestions import suggestion
 
 DEFAULT_TIMEOUT = 900.0
@@ -26,7 +28,16 @@ _LONGEST = 10**6
 _PHASES = {"connect", "read", "write", "pool"}
 
 _OURS = ("messages", "stream")
-_HIDDEN = ("api_key", "default_headers", "extra_headers", "extra_body", "model_kwargs")
+_HIDDEN = (
+    "api_key",
+    "base_url",
+    "http_client",
+    "http_async_client",
+    "default_headers",
+    "extra_headers",
+    "extra_body",
+    "model_kwargs",
+)
 
 
 @functools.cache
@@ -150,7 +161,7 @@ def request_options(call: Mapping[str, Any]) -> JSON:
             options["timeout"] = check_timeout(value)
         elif name == "max_retries" and value is not None:
             options["max_retries"] = check_retries(value)
-        elif name == "extra_headers" and value:
+        elif name == "extra_headers" and value is not None:
             options["headers"] = check_headers(value, name)
     return options
 
@@ -184,33 +195,119 @@ def check_retries(value: Any) -> int:
     return value
 
 
-def check_headers(headers: Any, what: str) -> dict[str, str]:
-    """Return HTTP headers that can be sent. They may be secret, so no error shows more than the start of a name."""
+def hidden_headers(headers: Any, what: str) -> Headers:
+    """Return headers as an object that shows no value, for the frames that an error passes through.
+
+    Raises:
+        SettingsError: they are not a dict.
+    """
+    if isinstance(headers, Mapping):
+        return headers if isinstance(headers, Headers) else Headers(headers)
+    kind = type(headers).__name__
+    del headers
+    raise SettingsError(f"{what} must be a dict of header names and values, got {kind}.")
+
+
+def hide_headers(call: dict[str, Any]) -> None:
+    """Put headers in place of a call's `extra_headers` that show no value."""
+    if call.get("extra_headers") is not None:
+        call["extra_headers"] = hidden_headers(call.pop("extra_headers"), "extra_headers")
+
+
+def check_headers(headers: Any, what: str) -> Headers:
+    """Return HTTP headers that can be sent. They may be secret, so no error shows more than the start of a name.
+
+    Raises:
+        SettingsError: they are not a dict, or a name or value cannot be sent.
+    """
+    checked = hidden_headers(headers, what)
+    del headers
+    wrong = next(filter(None, (_wrong_with_header(name, value, what) for name, value in checked.items())), None)
+    if wrong:
+        raise SettingsError(f"{what}: {wrong}.")
+    return checked
+
+
+def _wrong_with_header(name: Any, value: Any, what: str) -> str | None:
     from openai import Omit
 
-    if not isinstance(headers, Mapping):
-        raise SettingsError(f"{what} takes a dict of header names and values, not {type(headers).__name__}.")
-    for name, value in headers.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            start = re.match(_HEADER_NAME.pattern, str(name))
-            shown = f", which begins with {start[0]!r}," if start else ""
-            raise SettingsError(f"{what}: a name{shown} holds a character that no name of an HTTP header has.")
-        if isinstance(value, Omit) and what == "extra_headers":
-            continue
-        if not isinstance(value, str) or not value.isascii() or not value.replace("\t", "").isprintable():
-            raise SettingsError(f"{what}: the value of {name!r} must be a string of printable ASCII characters.")
-    return dict(headers)
+    if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+        start = re.match(_HEADER_NAME.pattern, str(name))
+        return f"a name{f', which begins with {start[0]!r},' if start else ''} has a character that is not allowed"
+    if isinstance(value, Omit) and what == "extra_headers":
+        return None
+    printable = isinstance(value, str) and value.isascii() and value.replace("\t", "").isprintable()
+    if not printable or value != value.strip():
+        return f"the value of {name!r} must be a string of printable ASCII characters without spaces at its ends"
+    return None
 
 
-def check_url(value: str) -> str:
-    """Return the URL of an API, without a slash at its end. A part that may be secret is in no error."""
-    if not re.match(r"https?://[^/\s]\S*$", value):
-        shown = "the value, which looks like a key," if value.startswith("sk-") else f"{value!r}"
-        raise SettingsError(f"base_url: {shown} is no URL. Write it in full, such as {DEFAULT_API_BASE}.")
-    if "@" in urlsplit(value).netloc:
+def check_key(key: SecretStr) -> SecretStr:
+    """Return an API key that can be sent.
+
+    Raises:
+        SettingsError: it is empty, or contains a character that a header cannot hold. The key is not shown.
+    """
+    wrong = _wrong_with_key(key.get_secret_value())
+    if wrong:
+        raise SettingsError(f"The API key {wrong}. Check api_key or {KEY_VARIABLE}.")
+    return key
+
+
+def _wrong_with_key(key: Any) -> str | None:
+    if not isinstance(key, str):
+        return f"must be a string, got {type(key).__name__}"
+    if not key:
+        return "is empty"
+    if not key.isascii() or not key.isprintable() or " " in key:
+        return f"({len(key)} characters) contains a space, a line break or a character outside ASCII"
+    return None
+
+
+def check_url(value: Any) -> str:
+    """Return the URL of an API, without a slash at its end. A part that may be secret is in no error.
+
+    Raises:
+        SettingsError: it is not a full URL, or has a user name, password, query or fragment.
+    """
+    wrong = _wrong_with_url(value)
+    if wrong:
+        # The value may contain a password.
+        del value
+        raise SettingsError(f"base_url {wrong}.")
+    return str(value).rstrip("/")
+
+
+def _wrong_with_url(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return f"must be a string such as {DEFAULT_API_BASE}, got {type(value).__name__}"
+    if "@" in value:
         # Error messages name the URL.
-        raise SettingsError("base_url holds a user name or password. Pass them in default_headers.")
-    return value.rstrip("/")
+        return "must not contain a user name or password. Pass them in default_headers"
+    shown = "a value that looks like a key" if value.startswith("sk-") else excerpt(repr(value))
+    full = f"must be a full URL such as {DEFAULT_API_BASE}, got {shown}"
+    if not re.fullmatch(r"(?i)https?://[^/\s]\S*", value):
+        return full
+    if "?" in value or "#" in value:
+        return "must end with the API's path, such as /v1, without a query or fragment. Pass keys in default_headers"
+    try:
+        parts = urlsplit(value)
+        return None if parts.hostname and parts.port != 0 else full
+    except ValueError:
+        return f"must be a URL with a port from 1 to 65535, got {shown}"
+
+
+def check_http_client(value: Any, name: str) -> Any:
+    """Return an HTTP client, or `None`.
+
+    Raises:
+        SettingsError: it is something else, or a client of the other kind.
+    """
+    send, asynchronous = getattr(value, "send", None), name == "http_async_client"
+    if value is not None and not (callable(send) and inspect.iscoroutinefunction(send) == asynchronous):
+        wanted = "DefaultAsyncHttpxClient" if asynchronous else "DefaultHttpxClient"
+        raise SettingsError(f"{name} must be an openai.{wanted}, got {type(value).__name__}.")
+    return value
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 from typing import Annotated, Any
@@ -24,11 +23,14 @@ from typing_extensions import Never
 from empiriolabs_core.arguments import (
     DEFAULT_TIMEOUT,
     check_headers,
+    check_http_client,
+    check_key,
     check_retries,
     check_timeout,
     check_url,
     sentences,
 )
+from empiriolabs_core.clients import Connection, adopt
 from empiriolabs_core.costs import Bill
 from empiriolabs_core.errors import (
     BASE_VARIABLE,
@@ -38,7 +40,7 @@ from empiriolabs_core.errors import (
     SettingsError,
     UsageError,
 )
-from empiriolabs_core.gateway import Connection, Gateway
+from empiriolabs_core.gateway import Gateway, one_at_a_time
 
 _STAYS_HERE = ("api_key", "default_headers", "http_client", "http_async_client")
 
@@ -124,26 +126,13 @@ class ConnectionFields(BaseModel):
 
     @field_validator("api_key")
     @classmethod
-    def _printable_key(cls, value: SecretStr | None) -> SecretStr | None:
-        key = "-" if value is None else value.get_secret_value()
-        if not key:
-            raise ValueError(f"The API key is empty. Check api_key or {KEY_VARIABLE}.")
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise ValueError(
-                f"The API key ({len(key)} characters) holds a space, a line break or a character outside ASCII. Check "
-                f"api_key or {KEY_VARIABLE}."
-            )
-        return value
+    def _sendable_key(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is None else check_key(value)
 
     @field_validator("base_url", mode="before")
     @classmethod
-    def _url_from_environment(cls, value: Any) -> Any:
-        return value or os.environ.get(BASE_VARIABLE) or DEFAULT_API_BASE
-
-    @field_validator("base_url")
-    @classmethod
-    def _absolute_url(cls, value: str) -> str:
-        return check_url(value)
+    def _absolute_url(cls, value: Any) -> Any:
+        return check_url(_url(value))
 
     @field_validator("timeout", mode="before")
     @classmethod
@@ -162,11 +151,8 @@ class ConnectionFields(BaseModel):
     @field_validator("http_client", "http_async_client")
     @classmethod
     def _an_http_client(cls, value: Any, field: ValidationInfo) -> Any:
-        send = getattr(value, "send", None)
-        asynchronous = field.field_name == "http_async_client"
-        if value is not None and not (callable(send) and inspect.iscoroutinefunction(send) == asynchronous):
-            wanted = "DefaultAsyncHttpxClient" if asynchronous else "DefaultHttpxClient"
-            raise ValueError(f"{field.field_name}: a {type(value).__name__} is none. Pass openai.{wanted}(...).")
+        value = check_http_client(value, str(field.field_name))
+        adopt(value)
         return value
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -195,26 +181,33 @@ class ConnectionFields(BaseModel):
         Raises:
             MissingKeyError: there is no API key.
         """
-        connection = self._connection()
-        if self._gateway is None or self._gateway.connection != connection:
-            self._gateway = Gateway(connection, Bill)
-        return self._gateway
+        connection, gateway = self._connection(), self._gateway
+        if gateway is None or gateway.connection != connection:
+            with one_at_a_time():
+                gateway = self._gateway
+                if gateway is None or gateway.connection != connection:
+                    gateway = self._gateway = Gateway(connection, Bill)
+        return gateway
 
     def _connection(self) -> Connection:
-        # Values that were assigned to the attributes have not been checked.
-        api_key = SecretStr(self.api_key) if isinstance(self.api_key, str) else self.api_key
-        if api_key is None:
+        # Values that were assigned, copied or unpickled have not been checked.
+        if self.api_key is None:
             raise MissingKeyError(
-                f"There is no API key. Set the environment variable {KEY_VARIABLE} or pass api_key; what was pickled "
-                "has it from the environment alone. To try without one: from empiriolabs_core.sandbox import "
+                f"There is no API key. Set the environment variable {KEY_VARIABLE} or pass api_key. Unpickled models "
+                "read the key from the environment only. To try without one: from empiriolabs_core.sandbox import "
                 "stand_in; stand_in()."
             )
         return Connection(
-            base_url=self.base_url,
-            api_key=api_key.get_secret_value(),
+            base_url=check_url(_url(self.base_url)),
+            api_key=check_key(self.api_key if isinstance(self.api_key, SecretStr) else SecretStr(self.api_key)),
             timeout=check_timeout(self.timeout),
             max_retries=check_retries(self.max_retries),
-            headers=tuple(check_headers(self.default_headers or {}, "default_headers").items()),
-            http_client=self.http_client,
-            http_async_client=self.http_async_client,
+            headers=check_headers({} if self.default_headers is None else self.default_headers, "default_headers"),
+            http_client=check_http_client(self.http_client, "http_client"),
+            http_async_client=check_http_client(self.http_async_client, "http_async_client"),
         )
+
+
+def _url(value: Any) -> Any:
+    """Return the URL of the API; if it is not set, that of the environment or the public gateway."""
+    return value or os.environ.get(BASE_VARIABLE) or DEFAULT_API_BASE

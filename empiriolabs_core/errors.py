@@ -151,6 +151,13 @@ class StatusError(EmpirioLabsError, openai.APIStatusError):
     """
 
 
+class RedirectError(StatusError):
+    """3xx: the gateway redirected the request. Redirects are not followed.
+
+    Set `base_url` to the address that the message names, if it is the gateway's.
+    """
+
+
 class InvalidRequestError(EmpirioLabsError, openai.BadRequestError):
     """400: a parameter or message was rejected.
 

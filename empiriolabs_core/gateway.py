@@ -8,35 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import json
 import os
-import ssl
-import sys
+import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import openai
 
-from empiriolabs_core import __version__
-from empiriolabs_core.errors import (
-    DEFAULT_API_BASE,
-    JSON,
-    ConnectionDroppedError,
-    InvalidReplyError,
-    NoAnswerInTimeError,
-    NotFoundError,
-    ReportedError,
-    SettingsError,
-    UsageError,
-    excerpt,
-    names_an_error,
-    refine,
+from empiriolabs_core.clients import (
+    Connection,
+    adopt,
+    async_client,
+    check_usable,
+    own_http_client,
+    phases,
+    public_connection,
+    sync_client,
 )
+from empiriolabs_core.errors import JSON, InvalidReplyError, SettingsError, UsageError, excerpt
 from empiriolabs_core.events import DONE, EventDecoder, parse
+from empiriolabs_core.failures import typed_errors, unsendable
 from empiriolabs_core.replies import StreamCheck, check_completion, check_error, check_object
 from empiriolabs_core.surrogates import encodable
 
@@ -44,8 +37,6 @@ CHAT = "/chat/completions"
 """Path of chat, below the base URL."""
 _MOST_KEPT = 10_000_000
 """Bytes of a body that are kept while no event has come."""
-CONNECT_TIMEOUT = 10.0
-"""Seconds to wait for a connection. The rest of a timeout is for the answer."""
 
 
 class Request(NamedTuple):
@@ -58,34 +49,6 @@ class Request(NamedTuple):
 
     body: JSON
     options: JSON
-
-
-@dataclass(frozen=True, repr=False)
-class Connection:
-    """Where and how to connect. Two equal connections can share a client.
-
-    Attributes:
-        base_url: URL of the API.
-        api_key: API key.
-        timeout: seconds, or an `openai.Timeout`.
-        max_retries: how often the OpenAI client repeats a request.
-        headers: further HTTP headers, as names and values.
-        http_client: HTTP client for synchronous calls; `None` for the OpenAI client's default.
-        http_async_client: HTTP client for asynchronous calls; `None` for the OpenAI client's default.
-    """
-
-    base_url: str
-    api_key: str
-    timeout: Any
-    max_retries: int
-    headers: tuple[tuple[str, str], ...]
-    http_client: Any
-    http_async_client: Any
-
-    # Reporters of errors print the members of a tuple one by one, and the key with them; of this, they print the repr.
-    def __repr__(self) -> str:
-        """Tell all but the secrets."""
-        return f"Connection({self.base_url!r})"
 
 
 class Bill(Protocol):
@@ -182,16 +145,11 @@ _NOT_CONNECTED = frozenset(
 
 def _was_not_served(error: BaseException, request: Request) -> bool:
     """Return whether connecting failed, an HTTP error status arrived, or the body could not be sent."""
-    if isinstance(error, openai.APIStatusError):
+    if isinstance(error, openai.APIStatusError | SettingsError):
         return True
     if isinstance(error, openai.APIConnectionError):
         return type(error.__cause__).__name__ in _NOT_CONNECTED
-    if isinstance(error, TypeError | ValueError | RecursionError):
-        try:
-            _refuse_what_is_no_json(request)
-        except SettingsError:
-            return True
-    return False
+    return isinstance(error, TypeError | ValueError | RecursionError) and unsendable(request.body) is not None
 
 
 class Gateway:
@@ -203,6 +161,8 @@ class Gateway:
     def __init__(self, connection: Connection, meter: Meter) -> None:
         self.connection = connection
         self._meter = meter
+        for http_client in (connection.http_client, connection.http_async_client):
+            adopt(http_client)
         self._limits: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, asyncio.Semaphore]] = (
             weakref.WeakKeyDictionary()
         )
@@ -227,32 +187,45 @@ class Gateway:
 
     @property
     def client(self) -> openai.OpenAI:
-        """The OpenAI client."""
-        if self._client is None:
-            http_client = self.connection.http_client
-            if http_client is None:
-                http_client = openai.DefaultHttpxClient(verify=_tls_context(), event_hooks=_HOOKS)
-                weakref.finalize(self, http_client.close)
-            client = openai.OpenAI(**_client_arguments(self.connection), http_client=http_client)
-            self._client = _isolate(client, self.connection)
-        return self._client
+        """The OpenAI client.
+
+        Raises:
+            UsageError: `http_client` is closed, or belongs to the process that this one was forked from.
+            SettingsError: the proxy settings of the environment cannot be used.
+        """
+        check_usable(self.connection.http_client, "http_client")
+        client = self._client
+        if client is None or client.is_closed():
+            with one_at_a_time():
+                client = self._client
+                if client is None or client.is_closed():
+                    client = self._client = self._new_client()
+        return client
+
+    def _new_client(self) -> openai.OpenAI:
+        http_client = self.connection.http_client
+        if http_client is None:
+            http_client = own_http_client(openai.DefaultHttpxClient, _HOOKS)
+            weakref.finalize(self, _close, http_client, os.getpid())
+        return sync_client(self.connection, http_client)
 
     @property
     def async_client(self) -> openai.AsyncOpenAI:
-        """The asynchronous OpenAI client of the running event loop. Connections cannot change loops."""
+        """The asynchronous OpenAI client of the running event loop. Connections cannot change loops.
+
+        Raises:
+            UsageError: `http_async_client` is closed, or belongs to the process that this one was forked from.
+            SettingsError: the proxy settings of the environment cannot be used.
+        """
+        check_usable(self.connection.http_async_client, "http_async_client")
         loop = asyncio.get_running_loop()
         client = self._async_clients.get(loop)
-        if client is None:
+        if client is None or client.is_closed():
             _drop_closed(self._async_clients)
-            client = _isolate(
-                openai.AsyncOpenAI(
-                    **_client_arguments(self.connection),
-                    http_client=self.connection.http_async_client
-                    or openai.DefaultAsyncHttpxClient(verify=_tls_context(), event_hooks=_ASYNC_HOOKS),
-                ),
-                self.connection,
+            http_client = self.connection.http_async_client or own_http_client(
+                openai.DefaultAsyncHttpxClient, _ASYNC_HOOKS
             )
-            self._async_clients[loop] = client
+            client = self._async_clients[loop] = async_client(self.connection, http_client)
         return client
 
     def async_limit(self, most: int) -> asyncio.Semaphore:
@@ -279,13 +252,13 @@ class Gateway:
         return await self._apost(path, request, check_object)
 
     def _post(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
-        with _typed_errors(self.connection, request), self._metered(request) as call:
+        with typed_errors(self.connection, request.body, request.options), self._metered(request) as call:
             reply = _parsed(self.client.post(path, **_arguments(request)))
             call.usage = _usage(reply)
             return check(reply)
 
     async def _apost(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
-        with _typed_errors(self.connection, request), self._metered(request) as call:
+        with typed_errors(self.connection, request.body, request.options), self._metered(request) as call:
             reply = _parsed(await self.async_client.post(path, **_arguments(request)))
             call.usage = _usage(reply)
             return check(reply)
@@ -294,7 +267,7 @@ class Gateway:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
         check = StreamCheck()
         with (
-            _typed_errors(self.connection, request, check),
+            typed_errors(self.connection, request.body, request.options, check),
             self._metered(request) as call,
             self.client.post(CHAT, **_arguments(request), stream=True, stream_cls=openai.Stream[object]) as stream,
         ):
@@ -312,7 +285,7 @@ class Gateway:
     async def astream(self, request: Request) -> AsyncGenerator[JSON, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
         check = StreamCheck()
-        with _typed_errors(self.connection, request, check), self._metered(request) as call:
+        with typed_errors(self.connection, request.body, request.options, check), self._metered(request) as call:
             async with await self.async_client.post(
                 CHAT, **_arguments(request), stream=True, stream_cls=openai.AsyncStream[object]
             ) as stream:
@@ -344,15 +317,15 @@ class Gateway:
             call.end(failed, request)
 
     def close(self) -> None:
-        """Close the synchronous client's connections."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        """Close the synchronous client's connections. An `http_client` that was passed in stays open."""
+        client, self._client = self._client, None
+        if client is not None and self.connection.http_client is None:
+            client.close()
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop's client."""
+        """Close the connections of the running event loop's client. A passed `http_async_client` stays open."""
         client = self._async_clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
+        if client is not None and self.connection.http_async_client is None:
             await client.close()
 
 
@@ -379,98 +352,60 @@ def _drop_closed(of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, 
             of_loops.pop(loop, None)
 
 
+def _close(http_client: Any, process: int) -> None:
+    """Close an HTTP client in the process that created it. In a fork, its lock may be held for ever."""
+    if os.getpid() == process:
+        http_client.close()
+
+
 _gateways: weakref.WeakSet[Gateway] = weakref.WeakSet()
+# Reentrant: while it is held, the garbage collector may run code that uses a gateway.
+_creating = threading.RLock()
 
 
-def _forget_all() -> None:
+def one_at_a_time() -> threading.RLock:
+    """Return the lock that is held while something is created of which there must be one for all threads."""
+    return _creating
+
+
+def _start_anew() -> None:
+    """Let go of what a fork inherits: connections, which would mix up answers, and a lock that may be held."""
+    global _creating
+    _creating = threading.RLock()
     for gateway in list(_gateways):
         gateway.forget()
 
 
 if hasattr(os, "register_at_fork"):
-    # A connection that two processes write to mixes up their answers.
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_start_anew)
 
 
 def get(base_url: str, path: str, timeout: float) -> object:
     """Return the JSON of a public route. No key is sent."""
-    connection = _public(base_url, timeout)
-    with _typed_errors(connection), openai.DefaultHttpxClient(verify=_tls_context()) as http_client:
-        client = _isolate(openai.OpenAI(**_client_arguments(connection), http_client=http_client), connection)
-        options: Any = {"headers": {"Authorization": openai.Omit()}}
-        return _parsed(client.get(path, cast_to=object, options=options))
+    connection = public_connection(base_url, timeout)
+    with typed_errors(connection), own_http_client(openai.DefaultHttpxClient) as http_client:
+        return _parsed(sync_client(connection, http_client).get(path, cast_to=object, options=_public_options()))
 
 
 async def get_async(base_url: str, path: str, timeout: float) -> object:
     """Return the JSON of a public route. No key is sent."""
-    connection = _public(base_url, timeout)
-    with _typed_errors(connection):
-        async with openai.DefaultAsyncHttpxClient(verify=_tls_context()) as http_client:
-            client = _isolate(openai.AsyncOpenAI(**_client_arguments(connection), http_client=http_client), connection)
-            options: Any = {"headers": {"Authorization": openai.Omit()}}
-            return _parsed(await client.get(path, cast_to=object, options=options))
+    connection = public_connection(base_url, timeout)
+    with typed_errors(connection):
+        async with own_http_client(openai.DefaultAsyncHttpxClient) as http_client:
+            client = async_client(connection, http_client)
+            return _parsed(await client.get(path, cast_to=object, options=_public_options()))
 
 
-def _public(base_url: str, timeout: float) -> Connection:
-    return Connection(base_url, "none", timeout, 2, (), None, None)
-
-
-def _client_arguments(connection: Connection) -> JSON:
-    return {
-        "api_key": connection.api_key,
-        "base_url": connection.base_url,
-        "timeout": _phases(connection.timeout),
-        "max_retries": connection.max_retries,
-    }
-
-
-def _phases(timeout: Any) -> Any:
-    """Return a time-out in seconds as one for each phase of a request."""
-    return (
-        openai.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)) if isinstance(timeout, int | float) else timeout
-    )
-
-
-def _isolate(client: Any, connection: Connection) -> Any:
-    """Keep what OPENAI_* environment variables put into a client from the gateway.
-
-    The organisation, project and admin key can be unset. The headers of OPENAI_CUSTOM_HEADERS, whose
-    Authorization line would replace the key, are held in a private attribute only.
-    """
-    client.organization = client.project = client.admin_api_key = None
-    client._custom_headers = {"User-Agent": f"empiriolabs-adapters/{__version__}", **dict(connection.headers)}
-    return client
-
-
-@functools.cache
-def _tls_context() -> ssl.SSLContext:
-    """The one TLS context of the process: making one takes some 30 ms."""
-    context = ssl.create_default_context()
-    if not context.cert_store_stats()["x509_ca"] and not os.environ.get("SSL_CERT_FILE"):
-        # Some builds of Python come without root certificates. The frameworks install certifi.
-        with contextlib.suppress(ImportError):
-            import certifi
-
-            context.load_verify_locations(certifi.where())
-    return context
+def _public_options() -> Any:
+    return {"headers": {"Authorization": openai.Omit()}, "follow_redirects": False}
 
 
 def _arguments(request: Request) -> Any:
     """Return the arguments of the OpenAI client's `post`, without its typed layer."""
-    options = request.options
+    options = {**request.options, "follow_redirects": False}
     if "timeout" in options:
-        options = {**options, "timeout": _phases(options["timeout"])}
+        options["timeout"] = phases(options["timeout"])
     return {"body": encodable(request.body), "cast_to": object, "options": options}
-
-
-def _refuse_what_is_no_json(request: Request | None) -> None:
-    """Raise `SettingsError` if a field of the body is the reason that it could not be encoded."""
-    for name, value in (request.body if request else {}).items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            # Its value may hold a secret.
-            raise SettingsError(f"{name} cannot be sent as JSON: {error}.") from None
 
 
 class _StreamReader:
@@ -523,91 +458,3 @@ class _StreamReader:
             f"A stream was asked for, but the gateway answered 200 with {got} ({content_type}). "
             "Check that base_url ends with the API's path, such as /v1."
         )
-
-
-@contextlib.contextmanager
-def _typed_errors(
-    connection: Connection, request: Request | None = None, check: StreamCheck | None = None
-) -> Iterator[None]:
-    """Turn what can go wrong on the way into typed errors that say where, with a note of what a report needs."""
-    try:
-        with _translated(connection, request, check):
-            yield
-    except openai.OpenAIError as error:
-        if sys.version_info >= (3, 11):
-            error.add_note(_facts(connection, request, error))
-        raise
-
-
-def _facts(connection: Connection, request: Request | None, error: openai.OpenAIError) -> str:
-    facts = [f"empiriolabs-adapters {__version__}", f"openai {openai.__version__}", connection.base_url]
-    if request is not None:
-        facts += [f"{name}={request.body[name]!r}" for name in ("model", "stream") if name in request.body]
-    request_id = getattr(error, "request_id", None)
-    return f"If you report this, say: {', '.join(facts)}{', request id ' if request_id else ''}{request_id or ''}."
-
-
-@contextlib.contextmanager
-def _translated(connection: Connection, request: Request | None, check: StreamCheck | None) -> Iterator[None]:
-    try:
-        yield
-    except openai.APIStatusError as error:
-        of_the_path = isinstance(error, openai.NotFoundError) and error.code is None and not names_an_error(error)
-        raise (_no_such_path(connection, error) if of_the_path else refine(error)) from error
-    except openai.APIConnectionError as error:
-        raise _failed(connection, request, check, error, error.request) from error
-    except openai.APIError as error:
-        raise ReportedError(f"The gateway reported an error in mid-stream: {error.message}", error.body) from error
-    except ssl.SSLError as error:
-        # A certificate error is a ValueError too.
-        raise _failed(connection, request, check, error, None) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InvalidReplyError(f"The reply cannot be read as JSON: {excerpt(str(error))}. Try again.") from error
-    except (TypeError, ValueError, RecursionError) as error:
-        _refuse_what_is_no_json(request)
-        if isinstance(error, TypeError):
-            raise
-        # Nested too deeply, or with an integer of thousands of digits.
-        raise InvalidReplyError(f"The reply cannot be read as JSON: {excerpt(str(error))}. Try again.") from error
-    except Exception as error:
-        # While a stream is read, the HTTP library raises its own errors. Which library it is depends on the version of
-        # openai, so it is recognised by name.
-        if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
-            raise
-        raise _failed(connection, request, check, error, None) from error
-
-
-def _no_such_path(connection: Connection, error: openai.APIStatusError) -> NotFoundError:
-    message = (
-        f"{connection.base_url} has no such path (404). base_url ends with the API's path, such as "
-        f"{DEFAULT_API_BASE}, and with nothing after it."
-    )
-    return NotFoundError(message, response=error.response, body=error.body)
-
-
-def _failed(
-    connection: Connection, request: Request | None, check: StreamCheck | None, error: BaseException, sent: Any
-) -> openai.APIConnectionError:
-    """Return the typed error for a connection that failed, with what the HTTP library says of it.
-
-    Args:
-        connection: where to.
-        request: what was asked.
-        check: the stream so far, if one was asked for.
-        error: what the OpenAI client raised.
-        sent: the HTTP request.
-    """
-    cause = error.__cause__ or error
-    kind, told = type(cause).__name__, str(cause).rstrip(".")
-    begun = check is not None and check.begun
-    whole = "What had come stays valid, but is not a whole answer: ask again"
-    if isinstance(error, openai.APITimeoutError) or kind.endswith("Timeout"):
-        timeout = (request.options if request else {}).get("timeout", connection.timeout)
-        late = "sent nothing more" if begun else "did not answer"
-        advice = f"{whole}, or raise timeout." if begun else "Raise timeout, or ask for less."
-        message = f"{connection.base_url} {late} in time: {kind}, timeout={timeout}. {advice}"
-        return NoAnswerInTimeError(message, sent)
-    what = "broke off in mid-answer" if begun else "failed"
-    advice = f"{whole}." if begun else "Check base_url, or try again."
-    message = f"The connection to {connection.base_url} {what}: {kind}{told and ': '}{told}. {advice}"
-    return ConnectionDroppedError(message=message, request=sent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -20,6 +20,7 @@ from pydantic import ConfigDict, SecretStr, model_validator
 from typing_extensions import Self, Unpack
 
 from empiriolabs_core import __version__
+from empiriolabs_core.arguments import hide_headers
 from empiriolabs_core.costs import astream_here, stream_here
 from empiriolabs_core.errors import DEFAULT_API_BASE, SettingsError
 from empiriolabs_core.gateway import Request
@@ -235,9 +236,10 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         return generations
 
     def _request(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any], *, stream: bool
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, stream: bool
     ) -> Request:
         """Build the request. `stream` and `ls_...` arguments are LangChain's own and not sent."""
+        hide_headers(kwargs)
         call = {name: value for name, value in kwargs.items() if name != "stream" and not name.startswith("ls_")}
         request = self.request(convert_messages(messages), {**call, "stop": stop}, stream=stream)
         if stream and request.body.get("n", 1) != 1:
@@ -286,6 +288,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         Raises:
             SettingsError: `tool_choice` names a tool that is not bound, or is of no such kind.
         """
+        hide_headers(kwargs)
         bound = wire_tools(tools, strict=strict)
         choice = wire_tool_choice(tool_choice, bound)
         named = {"tools": bound, "tool_choice": choice, "parallel_tool_calls": parallel_tool_calls}
@@ -316,6 +319,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         Raises:
             SettingsError: there is no schema, no such method, or an argument that the method sets itself.
         """
+        hide_headers(kwargs)
         if schema is None and method != "json_mode":
             raise SettingsError(f"with_structured_output(method={method!r}) needs a schema.")
         schema = with_name(schema)

@@ -65,6 +65,10 @@ class EmpirioLabsStatusError(core.StatusError, langchain.ModelInvalidRequestErro
     """Any other status."""
 
 
+class EmpirioLabsRedirectError(core.RedirectError, langchain.ModelInvalidRequestError):
+    """3xx: the gateway redirected the request. Redirects are not followed."""
+
+
 class EmpirioLabsTimeoutError(core.NoAnswerInTimeError, langchain.ModelTimeoutError):
     """The gateway did not answer in time. Worth a retry."""
 
@@ -107,6 +111,7 @@ _CLASSES: dict[type[BaseException], type[core.EmpirioLabsError]] = {
     core.ConflictError: EmpirioLabsConflictError,
     core.RateLimitError: EmpirioLabsRateLimitError,
     core.ServerError: EmpirioLabsServerError,
+    core.RedirectError: EmpirioLabsRedirectError,
     core.StatusError: EmpirioLabsStatusError,
     core.NoAnswerInTimeError: EmpirioLabsTimeoutError,
     core.ConnectionDroppedError: EmpirioLabsConnectionError,

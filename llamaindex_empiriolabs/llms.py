@@ -27,6 +27,7 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict, Field
 from typing_extensions import Unpack
 
+from empiriolabs_core.arguments import hide_headers
 from empiriolabs_core.costs import astream_here, stream_here
 from empiriolabs_core.errors import NoToolCallError, SettingsError, excerpt
 from empiriolabs_core.gateway import Request
@@ -191,6 +192,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         return [ChatMessage(role=MessageRole.USER, content=prompt if formatted or not convert else convert(prompt))]
 
     def _request(self, messages: Sequence[ChatMessage], call: dict[str, Any], *, stream: bool) -> Request:
+        hide_headers(call)
         request = self.request(to_wire(messages), call, stream=stream)
         if request.body.get("n", 1) != 1:
             raise SettingsError(f"n={request.body['n']}: a LlamaIndex response holds one answer. Call once for each.")
@@ -232,6 +234,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         **kwargs: Any,
     ) -> ChatResponseGen:
         """Yield the answer as it grows. Without `allow_parallel_tool_calls` it holds its first tool call only."""
+        hide_headers(kwargs)
         responses = super().stream_chat_with_tools(
             tools, user_msg, chat_history, verbose, allow_parallel_tool_calls, tool_required, **kwargs
         )
@@ -248,6 +251,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         **kwargs: Any,
     ) -> ChatResponseAsyncGen:
         """Do what `stream_chat_with_tools` does, asynchronously."""
+        hide_headers(kwargs)
         responses = await super().astream_chat_with_tools(
             tools, user_msg, chat_history, verbose, allow_parallel_tool_calls, tool_required, **kwargs
         )
@@ -290,6 +294,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         Raises:
             StructuredOutputError: the model's answer does not make such an object.
         """
+        llm_kwargs = _discreet(llm_kwargs)
         if self.pydantic_program_mode not in FUNCTION_MODES:
             other: Model = super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return other
@@ -309,6 +314,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         Raises:
             StructuredOutputError: the model's answer does not make such an object.
         """
+        llm_kwargs = _discreet(llm_kwargs)
         if self.pydantic_program_mode not in FUNCTION_MODES:
             other: Model = await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return other
@@ -323,6 +329,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Generator[Any, None, None]:
+        llm_kwargs = _discreet(llm_kwargs)
         if self.pydantic_program_mode not in FUNCTION_MODES:
             yield from super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
             return
@@ -342,6 +349,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> AsyncGenerator[Any, None]:
+        llm_kwargs = _discreet(llm_kwargs)
         if self.pydantic_program_mode not in FUNCTION_MODES:
             return await super()._structured_astream_call(output_cls, prompt, llm_kwargs, **prompt_args)
         return self._agrow(output_cls, self._structured_call(output_cls, prompt, llm_kwargs, prompt_args))
@@ -379,6 +387,13 @@ async def _aone_call_each(responses: ChatResponseAsyncGen) -> ChatResponseAsyncG
     async with aclosing(responses):
         async for response in responses:
             yield one_call_only(response)
+
+
+def _discreet(llm_kwargs: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a call's arguments with headers that show no value."""
+    shown = dict(llm_kwargs or {})
+    hide_headers(shown)
+    return shown
 
 
 def _check_tool(tool: BaseTool) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import openai
 import pytest
 
+from empiriolabs_core.clients import CONNECT_TIMEOUT
 from empiriolabs_core.costs import track_cost
 from empiriolabs_core.errors import (
     ConnectionDroppedError,
@@ -26,7 +27,7 @@ from empiriolabs_core.errors import (
     ReportedError,
     SettingsError,
 )
-from empiriolabs_core.gateway import CHAT, CONNECT_TIMEOUT, Gateway, Request
+from empiriolabs_core.gateway import CHAT, Gateway, Request
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from empiriolabs_core.settings import Settings
 from langchain_empiriolabs import EmpirioLabsEmbeddings

@@ -1,0 +1,212 @@
+"""The OpenAI clients: where they connect, and what they must not share with other processes or take from OpenAI's
+settings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import os
+import ssl
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import openai
+from pydantic import SecretStr
+
+from empiriolabs_core import __version__
+from empiriolabs_core.errors import JSON, SettingsError, UsageError
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds to wait for a connection. The rest of a timeout is for the answer."""
+
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+_Client = TypeVar("_Client")
+_OpenAI = TypeVar("_OpenAI", openai.OpenAI, openai.AsyncOpenAI)
+
+
+class Headers(dict[str, str]):
+    """HTTP headers whose values are in no repr, since they may hold credentials."""
+
+    def __repr__(self) -> str:
+        """Return the number of headers only."""
+        return f"<{len(self)} headers>"
+
+
+@dataclass(frozen=True, repr=False)
+class Connection:
+    """Where and how to connect. Two equal connections can share a client.
+
+    Attributes:
+        base_url: URL of the API.
+        api_key: API key.
+        timeout: seconds, or an `openai.Timeout`.
+        max_retries: how often the OpenAI client repeats a request.
+        headers: further HTTP headers, as names and values.
+        http_client: HTTP client for synchronous calls; `None` for the OpenAI client's default.
+        http_async_client: HTTP client for asynchronous calls; `None` for the OpenAI client's default.
+    """
+
+    base_url: str
+    api_key: SecretStr
+    timeout: Any
+    max_retries: int
+    headers: Headers
+    http_client: Any
+    http_async_client: Any
+
+    # Error reporters print the members of a tuple one by one, and the key with them; of this, they print the repr.
+    def __repr__(self) -> str:
+        """Return the URL only."""
+        return f"Connection({self.base_url!r})"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Refuse to be pickled: the pickle would hold the key in clear."""
+        raise UsageError("A Connection holds an API key and cannot be pickled. Pickle the model instead.")
+
+
+def public_connection(base_url: str, timeout: float) -> Connection:
+    """Return the connection to a route that needs no key."""
+    return Connection(base_url, SecretStr("none"), timeout, 2, Headers(), None, None)
+
+
+def sync_client(connection: Connection, http_client: Any) -> openai.OpenAI:
+    """Return an OpenAI client over an HTTP client."""
+    return _isolated(openai.OpenAI(**_client_arguments(connection), http_client=http_client), connection)
+
+
+def async_client(connection: Connection, http_client: Any) -> openai.AsyncOpenAI:
+    """Return an asynchronous OpenAI client over an HTTP client."""
+    return _isolated(openai.AsyncOpenAI(**_client_arguments(connection), http_client=http_client), connection)
+
+
+def own_http_client(kind: Callable[..., _Client], event_hooks: Any = None) -> _Client:
+    """Return a new HTTP client of one of the OpenAI client's classes, with the process's TLS context.
+
+    Args:
+        kind: the class.
+        event_hooks: functions that are called with each HTTP request and response.
+
+    Raises:
+        SettingsError: the proxy settings of the environment cannot be used.
+    """
+    _check_proxies()
+    try:
+        return kind(verify=_tls_context(), event_hooks=event_hooks)
+    except Exception as error:
+        # The text may contain the password of a proxy.
+        told = type(error).__name__
+    raise SettingsError(
+        f"The HTTP client cannot be created ({told}). Check the environment variables HTTP_PROXY, HTTPS_PROXY, "
+        "ALL_PROXY and NO_PROXY, or pass http_client and http_async_client."
+    )
+
+
+def phases(timeout: Any) -> Any:
+    """Return a timeout in seconds as one for each phase of a request."""
+    return (
+        openai.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)) if isinstance(timeout, int | float) else timeout
+    )
+
+
+_owners: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def adopt(http_client: Any) -> None:
+    """Remember the process that a user's HTTP client belongs to: the first in which it is seen."""
+    if http_client is not None:
+        _owners.setdefault(http_client, os.getpid())
+
+
+def check_usable(http_client: Any, name: str) -> None:
+    """Raise `UsageError` if a user's HTTP client is closed, or was inherited from another process.
+
+    Two processes that write to one connection receive each other's answers.
+    """
+    if http_client is None:
+        return
+    adopt(http_client)
+    if _owners.get(http_client) != os.getpid():
+        raise UsageError(
+            f"{name} belongs to the process that this one was forked from, and would receive its answers. Create "
+            f"{name} and the model in each process, after the fork, or leave {name} out."
+        )
+    if getattr(http_client, "is_closed", False):
+        raise UsageError(f"{name} is closed. Pass one that is open, or leave {name} out.")
+
+
+def _client_arguments(connection: Connection) -> JSON:
+    return {
+        "api_key": connection.api_key.get_secret_value(),
+        "base_url": connection.base_url,
+        "timeout": phases(connection.timeout),
+        "max_retries": connection.max_retries,
+    }
+
+
+def _isolated(client: _OpenAI, connection: Connection) -> _OpenAI:
+    """Keep what OPENAI_* environment variables put into a client from the gateway.
+
+    The organisation, project and admin key can be unset. The headers of OPENAI_CUSTOM_HEADERS, whose
+    Authorization line would replace the key, are held in a private attribute only.
+    """
+    client.organization = client.project = client.admin_api_key = None
+    client._custom_headers = Headers({"User-Agent": f"empiriolabs-adapters/{__version__}", **connection.headers})
+    return client
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """The one TLS context of the process: creating one takes some 30 ms."""
+    context = ssl.create_default_context()
+    if _has_no_roots(context) and not os.environ.get("SSL_CERT_FILE"):
+        # Some builds of Python have no root certificates. The frameworks install certifi.
+        with contextlib.suppress(ImportError):
+            import certifi
+
+            context.load_verify_locations(certifi.where())
+    return context
+
+
+def _has_no_roots(context: ssl.SSLContext) -> bool:
+    try:
+        return not context.cert_store_stats()["x509_ca"]
+    except NotImplementedError:
+        # After truststore.inject_into_ssl(), the operating system verifies, and its certificates cannot be counted.
+        return False
+
+
+def _check_proxies() -> None:
+    """Raise `SettingsError` for a proxy setting of the environment that cannot be used. Its value is not shown."""
+    wrong = [f"{name.upper()}_PROXY {why}" for name, why in _wrong_proxies().items()]
+    if wrong:
+        raise SettingsError(f"{'; '.join(wrong)}. Correct or unset it, or pass http_client and http_async_client.")
+
+
+def _wrong_proxies() -> dict[str, str]:
+    found = getproxies()
+    if "*" in [host.strip() for host in found.get("no", "").split(",")]:
+        return {}
+    reasons = {name: _wrong_with(found[name]) for name in ("http", "https", "all") if found.get(name)}
+    return {name: why for name, why in reasons.items() if why}
+
+
+def _wrong_with(proxy: str) -> str | None:
+    """Return what is wrong with the URL of a proxy."""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        return "must be a URL with a host and a port from 1 to 65535"
+    if parts.scheme not in _PROXY_SCHEMES:
+        return f"must be a URL of the scheme {', '.join(_PROXY_SCHEMES[:-1])} or {_PROXY_SCHEMES[-1]}"
+    if parts.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+        return "is a SOCKS proxy, which needs the package socksio: pip install socksio"
+    return None
