@@ -85,13 +85,10 @@ def read_request(wire: JSON, *, strict: bool) -> JSON:
         "user": _user(wire),
         **_output_config(wire),
     }
+    messages = [*_system(wire.get("system")), *_messages(wire.get("messages"))]
     if strict:
         _check_strictly(wire)
-    return {
-        **same,
-        "messages": [*_system(wire.get("system")), *_messages(wire.get("messages"))],
-        **without_none(fields),
-    }
+    return {**same, "messages": messages, **without_none(fields)}
 
 
 def _missing(name: str) -> Refusal:
@@ -100,10 +97,10 @@ def _missing(name: str) -> Refusal:
 
 def _check_strictly(wire: JSON) -> None:
     """Refuse what Anthropic refuses, and DeepSeek: thinking that is off together with an effort."""
-    messages = [message for message in wire.get("messages") or () if isinstance(message, dict)]
-    if messages and messages[0].get("role") != "user":
+    messages = wire["messages"]
+    if messages[0]["role"] != "user":
         raise bad("messages", 'messages: first message must use the "user" role')
-    if messages and messages[-1].get("role") == "assistant":
+    if messages[-1]["role"] == "assistant":
         raise bad(
             "messages",
             "This model does not support assistant message prefill. The conversation must end with a user message.",
@@ -225,7 +222,7 @@ def _tool_choice(wire: JSON) -> JSON:
     if kind == "tool":
         name = typed(choice.get("name"), str, "tool_choice.name", _TEXT)
         return {"tool_choice": {"type": "function", "function": {"name": name}}, **parallel}
-    if kind not in _CHOICES:
+    if not isinstance(kind, str) or kind not in _CHOICES:
         raise bad("tool_choice", f"tool_choice.type={shown(kind)} must be one of auto, any, tool, none.")
     return {"tool_choice": _CHOICES[kind], **parallel}
 
