@@ -29,6 +29,17 @@ _MOST_KEYS, _MOST_OBJECTS, _MOST_OF_TEXT = 100, 200, 100_000
 _SENTENCES = {"low": 1, "medium": 2, "high": 4, "max": 8}
 
 
+STREAM_FORMS = {
+    "usual": "one piece of a call in each delta, with its index",
+    "pieces_together": "all pieces of a call in a single delta, as vLLM with speculative decoding",
+    "no_index": "calls have neither index nor id",
+    "rising_index": "the index of a call increases with every piece",
+    "second_choice": "a second choice, which was not requested, is mixed into the stream",
+    "half_characters": "characters such as emoji are split over two deltas, half a surrogate pair in each",
+}
+"""Forms of streams that servers were seen to send."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What to answer one chat request with.
@@ -40,6 +51,8 @@ class Answer:
         finish_reason: default `"tool_calls"` with tool calls, else `"stop"`.
         usage: keys that replace those of the counted usage.
         extra: further keys of the message, such as `annotations`.
+        choice: further keys of the choice, such as `native_finish_reason`.
+        stream_form: one of `STREAM_FORMS`, how the answer is streamed. Default: `"usual"`.
         chunks: chunk dictionaries, or texts, to stream just as they are.
         body: the reply of a request that is not streamed, just as it is.
 
@@ -53,6 +66,8 @@ class Answer:
     finish_reason: str | None = None
     usage: JSON | None = None
     extra: JSON = field(default_factory=dict)
+    choice: JSON = field(default_factory=dict)
+    stream_form: str = "usual"
     chunks: Sequence[JSON | str] | None = None
     body: Any = None
 
@@ -62,6 +77,8 @@ class Answer:
             if not isinstance(value, kind):
                 raise TypeError(f"{name}={shown(value)} is no {wanted}.")
             check_sendable(name, value)
+        if self.stream_form not in STREAM_FORMS:
+            raise ValueError(f"stream_form must be one of {', '.join(STREAM_FORMS)}, got {shown(self.stream_form)}.")
         for call in self.tool_calls:
             _check_call(call)
         for chunk in self.chunks or ():
@@ -77,6 +94,8 @@ _ANSWER_FIELDS: dict[str, tuple[Any, str]] = {
     "finish_reason": _TEXT,
     "usage": (dict | None, "dict. Pass the keys to replace, such as {'total_tokens': 7}"),
     "extra": (dict, "dict. Pass further keys of the message"),
+    "choice": (dict, "dict. Pass further keys of the choice"),
+    "stream_form": (str, "text. Pass one of STREAM_FORMS"),
     "chunks": ((list, tuple, type(None)), "list. Pass a list of dictionaries or texts, or None"),
     "body": (object, ""),
 }

@@ -102,20 +102,33 @@ def check_reasoning_is_back(body: JSON, reasoned: Collection[str]) -> None:
 
 
 def check_tool_results(messages: list[JSON]) -> None:
-    """Refuse tool calls without an answer each, right after them, and answers to calls that were not made."""
+    """Reject calls without a result each, right after them, results of calls that were not made, and repeated ids."""
     open_calls: set[str] = set()
+    made: dict[str, int] = {}
     for number, message in enumerate(messages):
         if message["role"] == "tool":
-            if message["tool_call_id"] not in open_calls:
-                said = message["tool_call_id"]
-                raise bad(
-                    "messages", f"messages[{number}] answers tool call {shown(said)}, which was not made before it."
-                )
-            open_calls.discard(message["tool_call_id"])
+            said = message["tool_call_id"]
+            if said not in open_calls:
+                told = f"messages[{number}] answers tool call {shown(said)}, which was not made before it."
+                raise bad("messages", told)
+            open_calls.discard(said)
             continue
         if open_calls:
             raise bad("messages", f"messages[{number}] comes before the answers to tool calls {sorted(open_calls)}.")
         if message["role"] == "assistant":
-            open_calls = {call["id"] for call in message.get("tool_calls") or ()}
+            open_calls = _new_calls(message, number, made)
     if open_calls:
         raise bad("messages", f"Tool calls {sorted(open_calls)} have no answer.")
+
+
+def _new_calls(message: JSON, number: int, made: dict[str, int]) -> set[str]:
+    """Return the ids of a message's calls, and note them. Relays of Kimi and MiMo reject an id that was used before."""
+    for call in message.get("tool_calls") or ():
+        if call["id"] in made:
+            raise bad(
+                "messages",
+                f"messages[{number}] has a tool call with the id {shown(call['id'])}, which messages"
+                f"[{made[call['id']]}] has too. Ids must be unique in the conversation.",
+            )
+        made[call["id"]] = number
+    return {call["id"] for call in message.get("tool_calls") or ()}

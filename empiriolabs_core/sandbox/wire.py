@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,23 +85,24 @@ def prompt_tokens(body: JSON) -> int:
 
 
 def shorten(answer: Answer, body: JSON) -> tuple[Answer, str]:
-    """Cut an answer at a stop sequence and at `max_tokens`; return it and its finish reason.
+    """Truncate an answer at a stop sequence and at `max_tokens`; return it and its finish reason.
 
-    Reasoning counts towards `max_tokens`. Documented by DeepSeek; for the gateway, inferred.
+    Reasoning counts towards `max_tokens`. Documented by DeepSeek; for the gateway, inferred. A call is truncated as
+    DeepSeek does it (recorded): earlier calls stay complete, the last one has a part of its arguments, or none.
     """
     reasoning, content = answer.reasoning or "", answer.content or ""
     stops = body.get("stop") or []
     for stop in [stops] if isinstance(stops, str) else stops:
         content = content.split(stop)[0]
     left = body.get("max_tokens") or body.get("max_completion_tokens") or 4096
-    thought = pieces(reasoning)[: body.get("thinking_budget") or 32768]
-    cut = len(thought) > left
-    thought = thought[:left]
-    said = pieces(content)
-    cut = cut or len(said) > left - len(thought)
-    content = content if len(said) <= left - len(thought) else "".join(said[: left - len(thought)])
-    reasoning = reasoning if len(thought) == len(pieces(reasoning)) else "".join(thought)
-    calls = () if cut and len(thought) == left else answer.tool_calls
+    thoughts = pieces(reasoning)
+    allowed = thoughts[: body.get("thinking_budget") or 32768]
+    thought = allowed[:left]
+    said = pieces(content)[: left - len(thought)]
+    calls, whole = _shorten_calls(answer.tool_calls, left - len(thought) - len(said))
+    cut = not whole or len(thought) < len(allowed) or len(said) < count(content)
+    reasoning = reasoning if len(thought) == len(thoughts) else "".join(thought)
+    content = content if len(said) == count(content) else "".join(said)
     short = replace(answer, reasoning=reasoning or None, content=content or (None if calls else ""), tool_calls=calls)
     return short, answer.finish_reason or ("length" if cut else "tool_calls" if calls else "stop")
 
@@ -113,12 +115,29 @@ def stop_sequence(answer: Answer, short: Answer, body: JSON) -> str | None:
     return found[0] if found else None
 
 
+def _shorten_calls(calls: Sequence[JSON], left: int) -> tuple[tuple[JSON, ...], bool]:
+    """Return the calls that the tokens that are left are enough for, and whether those are all, complete."""
+    kept: list[JSON] = []
+    for call in calls:
+        left -= count(call["name"])
+        if left < 0:
+            return tuple(kept), False
+        text = _arguments(call)
+        arguments = pieces(text)
+        if len(arguments) > left:
+            return (*kept, {**call, "arguments": "".join(arguments[:left])}), False
+        left -= len(arguments)
+        kept.append(call)
+    return tuple(kept), True
+
+
 def usage_of(body: JSON, answers: tuple[Answer, ...], cached: int) -> JSON:
     """Count the tokens of a turn."""
     prompt = prompt_tokens(body)
     first, times = answers[0], len(answers)  # They are all the same.
     reasoning = times * count(first.reasoning or "")
-    said = times * (count(first.content or "") + sum(count(_arguments(call)) for call in first.tool_calls))
+    called = sum(count(call["name"]) + count(_arguments(call)) for call in first.tool_calls)
+    said = times * (count(first.content or "") + called)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": reasoning + said,
@@ -150,7 +169,8 @@ def completion(turn: Turn) -> JSON:
             message["tool_calls"] = [_call(turn, number, call) for number, call in enumerate(answer.tool_calls)]
         logprobs = _logprobs(answer.content or "") if turn.logprobs else None
         message.update(answer.extra)
-        choices.append({"index": index, "message": message, "finish_reason": finish_reason, "logprobs": logprobs})
+        choice = {"index": index, "message": message, "finish_reason": finish_reason, "logprobs": logprobs}
+        choices.append({**choice, **answer.choice})
     return {**_head(turn, "chat.completion"), "choices": choices, "usage": turn.usage}
 
 
@@ -158,15 +178,19 @@ def chunks(turn: Turn, *, include_usage: bool) -> Iterator[JSON]:
     """Yield a turn as the chunks of a stream: role, reasoning, text, tool calls, end, and usage if asked for."""
     for index, (answer, finish_reason) in enumerate(zip(turn.answers, turn.finish_reasons, strict=True)):
         yield chunk(turn, {"role": "assistant", "content": ""}, index)
-        for piece in pieces(answer.reasoning or ""):
+        halved = answer.stream_form == "half_characters"
+        for piece in _streamed(answer.reasoning, halved):
             yield chunk(turn, {"content": None, "reasoning_content": piece}, index)
-        for piece in pieces(answer.content or ""):
+        for piece in _streamed(answer.content, halved):
+            if answer.stream_form == "second_choice":
+                yield chunk(turn, {"content": "(not requested) "}, index + 1)
             logprobs = _logprobs(piece) if turn.logprobs else None
             yield chunk(turn, {"content": piece}, index, logprobs=logprobs)
-        for number, call in enumerate(answer.tool_calls):
-            for delta in _call_deltas(_call(turn, number, call), number):
-                yield chunk(turn, {"tool_calls": [delta]}, index)
-        yield chunk(turn, dict(answer.extra), index, finish_reason=finish_reason)
+        for deltas in _calls_deltas(turn, answer):
+            yield chunk(turn, {"tool_calls": deltas}, index)
+        end = chunk(turn, dict(answer.extra), index, finish_reason=finish_reason)
+        end["choices"][0].update(answer.choice)
+        yield end
     if include_usage:
         yield {**chunk(turn, {}, 0), "choices": [], "usage": turn.usage}
 
@@ -183,6 +207,32 @@ def _head(turn: Turn, kind: str) -> JSON:
     return {**head, "system_fingerprint": "fp_sandbox"}
 
 
+def _streamed(text: str | None, halved: bool) -> Iterator[str]:
+    """Yield the pieces of a text; with `halved`, those of a character beyond the first 65,536 are surrogates."""
+    for piece in pieces(text or ""):
+        wide = next((at for at, letter in enumerate(piece) if letter > "\uffff"), None) if halved else None
+        if wide is None:
+            yield piece
+        else:
+            code = ord(piece[wide]) - 0x10000
+            yield piece[:wide] + chr(0xD800 + (code >> 10))
+            yield chr(0xDC00 + (code & 0x3FF)) + piece[wide + 1 :]
+
+
+def _calls_deltas(turn: Turn, answer: Answer) -> Iterator[list[JSON]]:
+    """Yield the `tool_calls` of one delta after the other, in the form that the answer names."""
+    form, count_of_pieces = answer.stream_form, itertools.count()
+    for number, call in enumerate(answer.tool_calls):
+        deltas = list(_call_deltas(_call(turn, number, call), number))
+        for delta in deltas:
+            if form == "rising_index":
+                delta["index"] = next(count_of_pieces)
+            elif form == "no_index":
+                delta.pop("index")
+                delta.pop("id", None)
+        yield from [deltas] if form == "pieces_together" else [[delta] for delta in deltas]
+
+
 def _call_deltas(call: JSON, number: int) -> Iterator[JSON]:
     arguments = call["function"]["arguments"]
     yield {"index": number, **call, "function": {"name": call["function"]["name"], "arguments": ""}}
@@ -196,5 +246,9 @@ def _logprobs(text: str) -> JSON:
 
 
 def event(data: JSON | str) -> bytes:
-    """Return one server-sent event."""
-    return f"data: {data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    """Return one server-sent event. Half a character goes out as an escape."""
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+    try:
+        return f"data: {text}\n\n".encode()
+    except UnicodeEncodeError:
+        return f"data: {json.dumps(data)}\n\n".encode()
