@@ -134,6 +134,7 @@ class ToolCalls:
         self._at: dict[Any, ToolCall] = {}
         self._by_id: dict[str, ToolCall] = {}
         self._ids: set[str] = set()
+        self._named_again: ToolCall | None = None
 
     def add(self, deltas: Sequence[JSON]) -> list[ToolCallPiece]:
         """Read the `tool_calls` of one delta; return what it added to each call, one piece for each."""
@@ -163,6 +164,8 @@ class ToolCalls:
         index, wire_id, name = delta.get("index"), delta.get("id"), function.get("name")
         arguments = _text(function.get("arguments"))
         call = self._at.get(index)
+        if call is not None and call is self._named_again and arguments and not name:
+            name = call.name
         if call is None or wire_id or name:
             call = self._find(call, index, wire_id, name, arguments, touched)
             if call is None:
@@ -205,6 +208,9 @@ class ToolCalls:
             again = index is None and not wire_id and known.position in touched
             if name != known.name or again or (arguments and known.brackets.closed):
                 return self._new()
+            if index is None and known.brackets.closed:
+                # Another call of the tool, if arguments follow; else the name is repeated on a last, empty piece.
+                self._named_again = known
         return known
 
     def _at_new_index(self, wire_id: str | None, name: str | None, arguments: str) -> ToolCall | None:

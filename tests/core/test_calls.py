@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,6 +185,14 @@ SHAPES: dict[str, tuple[list[list[Any]], list[tuple[str, Any]]]] = {
     "neither index nor id, the same tool without arguments": (
         [[delta("", "f"), delta("", "f")]],
         [("f", {}), ("f", {})],
+    ),
+    "neither index nor id, the same tool in pieces": (
+        [[delta("", "f")], [delta(PARIS)], [delta("", "f")], [delta(ROME[:5])], [delta(ROME[5:])]],
+        [BOTH[0], ("f", BOTH[1][1])],
+    ),
+    "no index, and a name on every piece, the last one empty": (
+        [[delta(PARIS[:5], "f")], [delta(PARIS[5:], "f")], [delta("", "f")]],
+        BOTH[:1],
     ),
     "no index, and a name on every piece": ([[delta(PARIS[:5], "f")], [delta(PARIS[5:], "f")]], BOTH[:1]),
     "ids, but no index": (
@@ -375,3 +384,31 @@ def test_async_and_sync_read_the_same(sandbox: Sandbox, where: dict[str, Any]) -
     llm = ChatEmpirioLabs(**where, streaming=True)
     one, other = llm.invoke("x"), asyncio.run(llm.ainvoke("x"))
     assert one.response_metadata["truncated_tool_calls"] == other.response_metadata["truncated_tool_calls"]
+
+
+# What DeepSeek sent
+
+WIRE = Path(__file__).parents[2].parent / "shared" / "wire"
+RECORDED = {
+    "cut-tool-empty-arguments": [("file_report", "")],
+    "cut-tool-half-arguments": [("file_report", '{"summary": ')],
+    "cut-tool-second-of-two": [("page_oncall", {"team": "platform"}), ("file_report", '{"summary": ')],
+}
+
+
+@EACH_DRIVER
+@EACH_WAY
+@pytest.mark.parametrize(("name", "calls"), RECORDED.items(), ids=RECORDED)
+def test_recorded_truncated_calls(
+    driver: Driver, stream: bool, name: str, calls: list[tuple[str, Any]], sandbox: Sandbox, where: dict[str, Any]
+) -> None:
+    recording = WIRE / f"ds-chat-{name}{'-stream' if stream else ''}.json"
+    if not recording.exists():
+        pytest.skip(f"There is no recording {recording.name} on this machine.")
+    got = json.loads(recording.read_text())["got"]
+    events = [line.removeprefix("data: ") for line in got.splitlines() if line.startswith("data: {")]
+    sandbox.script(Answer(chunks=events) if stream else Answer(body=json.loads(got)))
+    found = driver(Case("x"), where, stream).tool_calls
+    if stream and driver in (langchain_sync, langchain_async):
+        calls = [(tool, f"{text}]" if isinstance(text, str) else text) for tool, text in calls]
+    assert found == calls

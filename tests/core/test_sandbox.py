@@ -14,6 +14,7 @@ import openai
 import pytest
 
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox, stand_in
+from empiriolabs_core.sandbox.answers import STREAM_FORMS
 from langchain_empiriolabs import ChatEmpirioLabs
 
 USER = {"role": "user", "content": "Hello"}
@@ -167,6 +168,52 @@ def test_thinking_and_length(sandbox: Sandbox) -> None:
     cut = ok(sandbox, max_tokens=5)
     assert (cut["choices"][0]["finish_reason"], cut["usage"]["completion_tokens"]) == ("length", 5)
     assert ok(sandbox, stop=["That"], enable_thinking=False)["choices"][0]["message"]["content"] == "You said: Hello "
+
+
+def test_calls_are_truncated_at_max_tokens(sandbox: Sandbox) -> None:
+    """As DeepSeek does it, recorded: earlier calls complete, the last with a part of its arguments or none."""
+    calls = [{"name": name, "arguments": {"city": "Paris"}} for name in ("get_weather", "get_time")]
+
+    def cut(max_tokens: int) -> tuple[list[str], str, int]:
+        sandbox.script(Answer(None, tool_calls=calls))
+        reply = ok(sandbox, max_tokens=max_tokens, enable_thinking=False)
+        (choice,) = reply["choices"]
+        made = [call["function"]["arguments"] for call in choice["message"].get("tool_calls", ())]
+        return made, choice["finish_reason"], reply["usage"]["completion_tokens"]
+
+    whole = '{"city": "Paris"}'
+    *_, used = cut(100)
+    each = used // 2
+    assert cut(1) == ([""], "length", 1)
+    assert cut(5) == (['{"city"'], "length", 5)
+    assert cut(each) == ([whole], "length", each)
+    assert cut(each + 1) == ([whole, ""], "length", each + 1)
+    assert cut(used) == ([whole, whole], "tool_calls", used)
+    sandbox.script(Answer(None, tool_calls=calls))
+    text = chat(sandbox, max_tokens=each + 1, enable_thinking=False, stream=True)[2]
+    assert '"finish_reason": "length"' in text
+    sandbox.script(Answer(None, reasoning="One two three.", tool_calls=calls))
+    assert ok(sandbox, max_tokens=2)["choices"][0]["message"].get("tool_calls") is None
+
+
+@pytest.mark.parametrize("form", STREAM_FORMS)
+def test_forms_of_streams(sandbox: Sandbox, form: str) -> None:
+    call = {"name": "get_weather", "arguments": {"city": "Paris"}}
+    sandbox.script(Answer("a🌦b", tool_calls=[call], stream_form=form))
+    _, _, text = chat(sandbox, stream=True, enable_thinking=False)
+    chunks = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    deltas = [choice["delta"].get("tool_calls") for choice in choices if choice["delta"].get("tool_calls")]
+    assert (len(deltas) == 1) == (form == "pieces_together")
+    assert ("index" in deltas[0][0]) == ("id" in deltas[0][0]) == (form != "no_index")
+    assert (deltas[-1][-1].get("index") == 0) == (form not in ("no_index", "rising_index"))
+    assert {choice["index"] for choice in choices} == ({0, 1} if form == "second_choice" else {0})
+    assert ("\\ud83c" in text) == (form == "half_characters")
+
+
+def test_a_form_of_streams_that_is_unknown() -> None:
+    with pytest.raises(ValueError, match=r"stream_form must be one of usual, .*, got 'odd'"):
+        Answer("", stream_form="odd")
 
 
 def test_usage_and_the_prompt_cache(sandbox: Sandbox) -> None:
