@@ -155,10 +155,11 @@ def _calls(message: AIMessage, blocks: list[Any]) -> list[JSON]:
     have results.
     """
     calls = [write_call(call["id"], call["name"], call["args"]) for call in message.tool_calls]
-    kept = message.response_metadata.get("truncated_tool_calls") or {}
+    kept = message.response_metadata.get("truncated_tool_calls")
     for invalid in message.invalid_tool_calls:
         # LangChain changes the arguments of streamed calls. The model reads what it wrote.
-        arguments = kept[invalid["id"]]["args"] if invalid["id"] in kept else invalid["args"]
+        original = kept.get(invalid["id"]) if isinstance(kept, Mapping) else None
+        arguments = original.get("args") if isinstance(original, Mapping) else invalid["args"]
         calls.append(write_call(invalid["id"], invalid["name"], arguments or ""))
     return calls or [Leftover(read_stored_call(block)) for block in blocks if _is_call(block)]
 

@@ -267,13 +267,13 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
     ) -> list[ToolSelection]:
         """Return the tool calls of a response, whole or still being streamed.
 
-        Without `error_on_no_tool_call`, as agents call it, a call that was truncated or has invalid JSON arguments has a
-        name that no tool has: the agent runs no tool for it, and the model reads what is wrong.
+        Without `error_on_no_tool_call`, as agents call it, a call that was truncated or has invalid JSON arguments has
+        a name that no tool has: the agent runs no tool for it, and the model reads what is wrong.
 
         Raises:
             NoToolCallError: there are none, and `error_on_no_tool_call` is set.
-            InvalidToolArgumentsError: the response is whole, a call in it was truncated or its arguments are not a JSON
-                object, and `error_on_no_tool_call` is set.
+            InvalidToolArgumentsError: the response is whole, a call in it was truncated or its arguments are not a
+                JSON object, and `error_on_no_tool_call` is set.
         """
         calls = tool_selections(response, invalid_too=not error_on_no_tool_call)
         if not calls and error_on_no_tool_call:
