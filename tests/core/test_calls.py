@@ -16,8 +16,9 @@ from langchain_core.messages.ai import AIMessageChunk
 from langchain_core.utils.json import parse_partial_json
 from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 
+from empiriolabs_core.replies import why_truncated
 from empiriolabs_core.sandbox import Answer, Sandbox
-from empiriolabs_core.tool_calls import Brackets, ToolCalls, read_arguments
+from empiriolabs_core.tool_calls import Brackets, ToolCalls, read_arguments, read_calls, unusable_calls
 from langchain_empiriolabs import ChatEmpirioLabs
 from langchain_empiriolabs.messages import ChunkConverter
 from llamaindex_empiriolabs import EmpirioLabs
@@ -50,7 +51,7 @@ def answer(
 CUT = {
     "length": ("length", {}),
     "content_filter": ("content_filter", {}),
-    "insufficient_system_resource": ("insufficient_system_resource", {}),
+    "a relay's native interruption": ("tool_calls", {"native_finish_reason": "insufficient_system_resource"}),
     "a relay's native reason": ("tool_calls", {"native_finish_reason": "length"}),
     "a relay's count of tokens": ("tool_calls", {"usage": {"prompt_tokens": 3, "completion_tokens": 16}}),
     "a relay that says stop": ("stop", {"usage": {"prompt_tokens": 3, "completion_tokens": 17}}),
@@ -77,6 +78,15 @@ def test_a_truncated_call_has_no_arguments_that_could_be_run(
     assert name == "delete"
     of_langchain_stream = stream and driver in (langchain_sync, langchain_async)
     assert found == (text or "") + (('"]' if text else "]") if of_langchain_stream else "")
+
+
+@pytest.mark.parametrize("finish_reason", ["insufficient_system_resource", "error", None])
+@pytest.mark.parametrize("text", ["", '{"path": "/ho'])
+def test_calls_of_an_interrupted_answer_are_truncated(finish_reason: str | None, text: str) -> None:
+    """What the adapters do with such an answer is another matter; no call of it can be run."""
+    reason = why_truncated({"finish_reason": finish_reason}, None, {})
+    assert reason == (finish_reason or "incomplete")
+    assert unusable_calls(read_calls([call(text)]), reason) == {"c1": {"args": text, "reason": reason}}
 
 
 @EACH_DRIVER
