@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from empiriolabs_core.catalog import CARDS, READ_ON
 from empiriolabs_core.sandbox import Sandbox
 from empiriolabs_core.sandbox.faults import KINDS
 
@@ -49,6 +50,16 @@ def test_the_readme_names_every_field() -> None:
 
     readme = (ROOT / "README.md").read_text()
     assert [name for name in Settings.model_fields if f"`{name}`" not in readme and name != "model_kwargs"] == []
+
+
+def test_the_readme_lists_the_models_with_their_prices() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert f"on {READ_ON}" in readme
+    for card in CARDS.values():
+        if card.id.startswith("deepseek-") and card.rates is not None:
+            rates = card.rates
+            prices = f"${rates.input} | ${rates.output} | ${rates.web_search}"
+            assert f"| `{card.id}` | {card.region} | {prices} |" in readme
 
 
 def _run(script: str) -> str:
