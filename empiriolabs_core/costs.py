@@ -34,7 +34,7 @@ DEFAULT_OUTPUT_TOKENS = 4096
 
 _MONEY = Context(prec=100, rounding=ROUND_HALF_EVEN, Emin=-999999, Emax=999999, traps=[])
 """The context of the caller may round, or trap what is inexact."""
-_MICRO = Decimal("0.000001")
+_MILLION, _MICRO = Decimal(1_000_000), Decimal("0.000001")
 _Result = TypeVar("_Result")
 
 
@@ -46,7 +46,7 @@ def _sum(amounts: Iterable[Decimal]) -> Decimal:
 
 
 def _price(tokens: int, per_million: Decimal) -> Decimal:
-    return _MONEY.scaleb(_MONEY.multiply(Decimal(tokens), per_million), -6)
+    return _MONEY.divide(_MONEY.multiply(Decimal(tokens), per_million), _MILLION)
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ class CostTracker:
     def release(self, reserved: Decimal) -> None:
         """Give back what `admit` reserved."""
         with self._lock:
-            self.reserved_usd = _MONEY.subtract(self.reserved_usd, reserved)
+            self.reserved_usd = _MONEY.subtract(self.reserved_usd, reserved) or Decimal(0)
 
     def keep(self, reserved: Decimal) -> None:
         """Reserve for one more call of unknown cost, budget or not: it was sent."""

@@ -137,6 +137,13 @@ class NoToolCallError(EmpirioLabsError, ValueError):
     """
 
 
+class ToolRunError(EmpirioLabsError, ValueError):
+    """LlamaIndex's `predict_and_call` with `error_on_tool_error` ran a tool that failed, or could not run a call.
+
+    The message holds what the tools returned. Fix the tool, or leave `error_on_tool_error` out.
+    """
+
+
 class StructuredOutputError(EmpirioLabsError, ValueError):
     """The model's answer does not fit the requested schema. Worth a retry.
 

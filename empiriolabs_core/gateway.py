@@ -258,6 +258,7 @@ class Gateway:
             return check(reply)
 
     async def _apost(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
+        await _load_off_the_loop()
         with typed_errors(self.connection, request.body, request.options), self._metered(request) as call:
             reply = _parsed(await self.async_client.post(path, **_arguments(request)))
             call.usage = _usage(reply)
@@ -284,6 +285,7 @@ class Gateway:
 
     async def astream(self, request: Request) -> AsyncGenerator[JSON, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
+        await _load_off_the_loop()
         check = StreamCheck()
         with typed_errors(self.connection, request.body, request.options, check), self._metered(request) as call:
             async with await self.async_client.post(
@@ -390,6 +392,7 @@ def get(base_url: str, path: str, timeout: float) -> object:
 async def get_async(base_url: str, path: str, timeout: float) -> object:
     """Return the JSON of a public route. No key is sent."""
     connection = public_connection(base_url, timeout)
+    await _load_off_the_loop()
     with typed_errors(connection):
         async with own_http_client(openai.DefaultAsyncHttpxClient) as http_client:
             client = async_client(connection, http_client)
@@ -398,6 +401,29 @@ async def get_async(base_url: str, path: str, timeout: float) -> object:
 
 def _public_options() -> Any:
     return {"headers": {"Authorization": openai.Omit()}, "follow_redirects": False}
+
+
+_loaded = threading.Event()
+
+
+def _load() -> None:
+    """Import what the first asynchronous request needs, and make the TLS context."""
+    with one_at_a_time():
+        # What fails here fails again, and is reported, where it is needed.
+        with contextlib.suppress(Exception):
+            if not _loaded.is_set():
+                own_http_client(openai.DefaultAsyncHttpxClient)
+                # anyio imports its module for asyncio when an event loop first uses it.
+                import anyio
+
+                anyio.run(anyio.sleep, 0)
+        _loaded.set()
+
+
+async def _load_off_the_loop() -> None:
+    """Do what takes a tenth of a second, once in a process, in a thread, so that the event loop goes on."""
+    if not _loaded.is_set():
+        await asyncio.to_thread(_load)
 
 
 def _arguments(request: Request) -> Any:

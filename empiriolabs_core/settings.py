@@ -28,6 +28,7 @@ from empiriolabs_core.catalog import ModelCard, Parameter, card
 from empiriolabs_core.connection import ConnectionFields
 from empiriolabs_core.errors import JSON, SettingsError, UnsupportedContentError, excerpt, warn_once
 from empiriolabs_core.gateway import Request
+from empiriolabs_core.tool_calls import plain_name
 
 DEFAULT_MODEL = "deepseek-v4-flash"
 """The model of a constructor without one."""
@@ -272,7 +273,17 @@ def _further_fields(fields: RequestFields) -> JSON:
             further.pop(name, None)
     if further.get("tool_choice") == "auto":
         del further["tool_choice"]
+    if isinstance(further.get("response_format"), type):
+        further["response_format"] = _format_of(further["response_format"])
     return further
+
+
+def _format_of(output_cls: type) -> JSON:
+    """Return the response format for a pydantic class."""
+    write = getattr(output_cls, "model_json_schema", None) or getattr(output_cls, "schema", None)
+    if not callable(write):
+        raise SettingsError(f"response_format must be a dict or a pydantic class, got the class {output_cls.__name__}.")
+    return {"type": "json_schema", "json_schema": {"name": plain_name(output_cls.__name__), "schema": write()}}
 
 
 def _stream_options(further: JSON) -> Mapping[str, Any]:

@@ -60,8 +60,11 @@ class EmbeddingFields(ConnectionFields):
     def embed(self, texts: Iterable[str]) -> list[list[float]]:
         """Return a vector for each text, in order. Batches are sent side by side, `max_concurrency` at a time.
 
+        An empty text is sent as it is, as LangChain's and LlamaIndex's OpenAI classes do. Whether the gateway accepts
+        it is not documented; the sandbox rejects it.
+
         Raises:
-            SettingsError: a text is no string, or empty. Nothing was sent.
+            SettingsError: if a text is not a string. Nothing was sent.
             InvalidReplyError: a reply does not hold a finite vector for each text.
         """
         requests = list(self._requests(texts))
@@ -112,7 +115,7 @@ class EmbeddingFields(ConnectionFields):
             return read_vectors(self.gateway.send(EMBEDDINGS, request), len(request.body["input"]))
 
     def _requests(self, texts: Iterable[str]) -> Iterator[Request]:
-        checked = check_texts(texts, "texts")
+        checked = check_texts(texts, "texts", empty_too=True)
         body: JSON = {"model": self.model, "encoding_format": self.encoding_format}
         if self.dimensions is not None:
             body["dimensions"] = self.dimensions
@@ -152,11 +155,11 @@ def _work(queue: SimpleQueue[tuple[Future[Any], Callable[[], Any]]]) -> None:
                 future.set_exception(error)
 
 
-def check_texts(texts: Iterable[str], what: str) -> list[str]:
-    """Return the texts if each is a string with something in it.
+def check_texts(texts: Iterable[str], what: str, *, empty_too: bool = False) -> list[str]:
+    """Return the texts if each is a string, and none is empty unless empty ones are allowed.
 
     Raises:
-        SettingsError: one is not; it is named by its place.
+        SettingsError: if a text is something else. The message names its place.
     """
     if isinstance(texts, str):
         raise SettingsError(f"{what} takes a list of strings, not one string.")
@@ -164,7 +167,7 @@ def check_texts(texts: Iterable[str], what: str) -> list[str]:
     for number, text in enumerate(checked):
         if not isinstance(text, str):
             raise SettingsError(f"{what}[{number}] is a {type(text).__name__}. Only strings can be sent, no tokens.")
-        if not text:
+        if not text and not empty_too:
             raise SettingsError(f"{what}[{number}] is empty. Leave it out.")
     return checked
 
@@ -248,23 +251,30 @@ class RerankFields(ConnectionFields):
     def rerank(self, query: str, documents: Iterable[str]) -> list[Ranked]:
         """Return the documents' places and scores, the most relevant first; ties keep the order that was sent.
 
+        Documents without text are not sent. They come last, with a score of 0.
+
         Raises:
-            SettingsError: the query or a document is no string, or empty, or there are more than 500.
-            InvalidReplyError: the reply is no ranking of these documents.
+            SettingsError: if the query is empty, the query or a document is not a string, or more than 500 documents
+                have text.
+            InvalidReplyError: if the reply is not a ranking of these documents.
         """
-        checked = check_texts(documents, "documents")
-        if not checked:
-            return []
-        request = self._request(query, checked)
-        return read_ranking(self.gateway.send(RERANKS, request), len(checked), self.top_n)
+        checked = check_texts(documents, "documents", empty_too=True)
+        places = _with_text(checked)
+        if not places:
+            return _whole([], places, len(checked), self.top_n)
+        request = self._request(query, [checked[place] for place in places])
+        ranking = read_ranking(self.gateway.send(RERANKS, request), len(places), self.top_n)
+        return _whole(ranking, places, len(checked), self.top_n)
 
     async def arerank(self, query: str, documents: Iterable[str]) -> list[Ranked]:
         """Do what `rerank` does, asynchronously."""
-        checked = check_texts(documents, "documents")
-        if not checked:
-            return []
-        request = self._request(query, checked)
-        return read_ranking(await self.gateway.asend(RERANKS, request), len(checked), self.top_n)
+        checked = check_texts(documents, "documents", empty_too=True)
+        places = _with_text(checked)
+        if not places:
+            return _whole([], places, len(checked), self.top_n)
+        request = self._request(query, [checked[place] for place in places])
+        ranking = read_ranking(await self.gateway.asend(RERANKS, request), len(places), self.top_n)
+        return _whole(ranking, places, len(checked), self.top_n)
 
     def _request(self, query: str, documents: list[str]) -> Request:
         if len(documents) > MOST_DOCUMENTS:
@@ -276,6 +286,17 @@ class RerankFields(ConnectionFields):
         if self.instruct is not None:
             body["instruct"] = self.instruct
         return Request(body, {})
+
+
+def _with_text(documents: list[str]) -> list[int]:
+    return [place for place, text in enumerate(documents) if text.strip()]
+
+
+def _whole(ranking: list[Ranked], places: list[int], count: int, top_n: int | None) -> list[Ranked]:
+    """Return a ranking by the places in the whole list, and after it the documents without text."""
+    blank = sorted(set(range(count)).difference(places))
+    ranked = [Ranked(places[found.place], found.score) for found in ranking]
+    return [*ranked, *(Ranked(place, 0.0) for place in blank)][:top_n]
 
 
 @readable

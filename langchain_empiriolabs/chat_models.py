@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -27,7 +27,7 @@ from empiriolabs_core.gateway import Request
 from empiriolabs_core.settings import DEFAULT_MODEL, RequestFields, Settings
 from langchain_empiriolabs import content_blocks as _registers_the_translator  # noqa: F401
 from langchain_empiriolabs.errors import langchain_errors
-from langchain_empiriolabs.messages import PROVIDER, ChunkConverter, convert_messages, create_chat_result
+from langchain_empiriolabs.messages import PROVIDER, ChunkConverter, convert_messages, create_chat_result, sum_of_usage
 from langchain_empiriolabs.structured import Parser, call_for, json_for, with_name, with_raw
 from langchain_empiriolabs.tools import wire_tool_choice, wire_tools
 
@@ -223,6 +223,38 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         """Yield the answer as it grows."""
         chunks = super().astream(input, config, stop=stop, **kwargs)
         return astream_here(cast("AsyncGenerator[AIMessageChunk, None]", chunks))
+
+    def _combine_llm_outputs(self, _llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        return sum_of_usage(_llm_outputs, self.model)
+
+    def _should_stream(
+        self,
+        *,
+        async_api: bool,
+        run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> bool:
+        """Do not stream several answers only because someone listens: LangChain streams one."""
+        if self._wants_several(kwargs):
+            return bool(kwargs.get("stream"))
+        return super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
+
+    def _should_use_protocol_streaming(
+        self,
+        *,
+        async_api: bool,
+        run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> bool:
+        return not self._wants_several(kwargs) and super()._should_use_protocol_streaming(
+            async_api=async_api, run_manager=run_manager, **kwargs
+        )
+
+    def _wants_several(self, call: Mapping[str, Any]) -> bool:
+        """Return whether a call asks for more than one answer, wherever it says so."""
+        places = (call, call.get("model_kwargs"), call.get("extra_body"), self.model_kwargs, self.extra_body)
+        wanted = next((place["n"] for place in places if isinstance(place, Mapping) and place.get("n")), 1)
+        return bool(wanted != 1)
 
     def _convert_cached_generations(self, cache_val: list[Generation]) -> list[ChatGeneration]:
         """Set the cost of cached answers to 0, as LangChain does in `usage_metadata`."""

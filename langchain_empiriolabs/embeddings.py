@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 from langchain_core.embeddings import Embeddings
 from typing_extensions import Unpack
 
+from empiriolabs_core.errors import DEFAULT_API_BASE
 from empiriolabs_core.vectors import EmbeddingFields
 from langchain_empiriolabs.errors import langchain_errors
 
 if TYPE_CHECKING:
     from empiriolabs_core.signatures import EmbeddingArguments
+
+
+__all__ = ["DEFAULT_API_BASE", "EmpirioLabsEmbeddings"]
 
 
 class EmpirioLabsEmbeddings(EmbeddingFields, Embeddings):
@@ -28,6 +32,11 @@ class EmpirioLabsEmbeddings(EmbeddingFields, Embeddings):
     if TYPE_CHECKING:
 
         def __init__(self, **arguments: Unpack[EmbeddingArguments]) -> None: ...
+
+    @property
+    def openai_api_base(self) -> str:
+        """URL of the API; another spelling of `base_url`, which code for the vendor's class reads."""
+        return self.base_url
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each text, in order."""

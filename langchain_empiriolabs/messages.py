@@ -274,6 +274,24 @@ def create_chat_result(reply: JSON, body: JSON) -> ChatResult:
     )
 
 
+def sum_of_usage(outputs: Iterable[Mapping[str, Any] | None], model: str) -> JSON:
+    """Return the `llm_output` of several calls: the sum of their token usage, and the model. Streams have none."""
+    total: JSON = {}
+    for output in outputs:
+        _add_counts(total, (output or {}).get("token_usage") or {})
+    return {"token_usage": total, "model_name": model}
+
+
+def _add_counts(total: JSON, usage: Mapping[str, Any]) -> None:
+    for name, count in usage.items():
+        if isinstance(count, Mapping):
+            inner = total.setdefault(name, {})
+            if isinstance(inner, dict):
+                _add_counts(inner, count)
+        elif isinstance(count, int | float) and isinstance(total.get(name, 0), int | float):
+            total[name] = total.get(name, 0) + count
+
+
 def _cost(body: JSON, usage: JSON | None) -> JSON:
     cost = cost_of_call(body, usage)
     return {} if cost is None else {"cost_usd": float(cost.total)}
@@ -424,14 +442,17 @@ class ChunkConverter:
             metadata["logprobs"] = delta.logprobs
         if delta.finish_reason:
             metadata["finish_reason"] = delta.finish_reason
+        # In the chunk that has it in its metadata too: LangChain puts one over the other, then adds chunks up.
+        info = {"finish_reason": delta.finish_reason} if delta.finish_reason else None
         kept = {"reasoning_content": delta.reasoning} if delta.reasoning else {}
         if not delta.tool_calls:
-            return _text_chunk(delta.text, kept, metadata)
+            return _text_chunk(delta.text, kept, metadata, info)
         pieces = [_call_chunk(piece) for piece in delta.tool_calls]
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content=delta.text, additional_kwargs=kept, response_metadata=metadata, tool_call_chunks=pieces
-            )
+            ),
+            generation_info=info,
         )
 
     @readable
@@ -454,14 +475,17 @@ class ChunkConverter:
                 tool_call_chunks=[*map(_call_chunk, rest.tool_calls), *_spoilt(reply.tool_calls.calls, unusable)],
                 usage_metadata=create_usage_metadata(reply.usage),
                 response_metadata=told,
-            )
+            ),
+            generation_info={"model_name": told["model_name"]} if "model_name" in told else None,
         )
 
 
 _EMPTY = ChatGenerationChunk(message=AIMessageChunk(content=""))
 
 
-def _text_chunk(text: str, additional_kwargs: JSON, response_metadata: JSON) -> ChatGenerationChunk:
+def _text_chunk(
+    text: str, additional_kwargs: JSON, response_metadata: JSON, generation_info: JSON | None
+) -> ChatGenerationChunk:
     """Return a chunk without tool calls.
 
     Thousands of these come in a stream. A copy with other values takes two thirds of the time that LangChain's
@@ -477,7 +501,7 @@ def _text_chunk(text: str, additional_kwargs: JSON, response_metadata: JSON) -> 
             "tool_call_chunks": [],
         }
     )
-    return _EMPTY.model_copy(update={"message": message, "text": text})
+    return _EMPTY.model_copy(update={"message": message, "text": text, "generation_info": generation_info})
 
 
 def _call_chunk(piece: ToolCallPiece) -> ToolCallChunk:

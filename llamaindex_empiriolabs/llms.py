@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +23,8 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import PromptTemplate
+from llama_index.core.tools.calling import acall_tool_with_selection, call_tool_with_selection
+from llama_index.core.tools.types import ToolOutput
 from llama_index.core.types import Model
 from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict, Field
@@ -33,6 +36,7 @@ from empiriolabs_core.errors import NoToolCallError, SettingsError, excerpt
 from empiriolabs_core.gateway import Request
 from empiriolabs_core.settings import Settings
 from empiriolabs_core.tool_calls import plain_name
+from llamaindex_empiriolabs.calling import called, not_run, with_strict
 from llamaindex_empiriolabs.messages import (
     StreamedMessage,
     chat_response,
@@ -45,6 +49,7 @@ from llamaindex_empiriolabs.messages import (
 from llamaindex_empiriolabs.structured import FUNCTION_MODES, GrowingObject, call_arguments, object_tool, read_object
 
 if TYPE_CHECKING:
+    from llama_index.core.chat_engine.types import AgentChatResponse
     from llama_index.core.tools.types import BaseTool
 
     from llamaindex_empiriolabs.signatures import LLMArguments
@@ -99,9 +104,11 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
     def metadata(self) -> LLMMetadata:
         """What query engines, agents and memories ask of a model."""
         card_window = self.card.context_window if self.card else None
+        window = self.context_window or card_window or DEFAULT_CONTEXT_WINDOW
         return LLMMetadata(
-            context_window=self.context_window or card_window or DEFAULT_CONTEXT_WINDOW,
-            num_output=self.max_tokens or DEFAULT_NUM_OUTPUT,
+            context_window=window,
+            # LlamaIndex takes it from the window, and raises an error if nothing is left for the prompt.
+            num_output=min(self.max_tokens or DEFAULT_NUM_OUTPUT, max(window // 2, 1)),
             is_chat_model=True,
             is_function_calling_model=True,
             model_name=self.model,
@@ -216,9 +223,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         messages = list(chat_history or [])
         if user_msg is not None:
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
-        specs = [_spec(tool) for tool in tools]
-        if strict is not None:
-            specs = [{**spec, "function": {**spec["function"], "strict": strict}} for spec in specs]
+        specs = [with_strict(_spec(tool), strict) for tool in tools]
         choice = tool_choice_to_wire(tool_choice, specs, required=tool_required)
         named = {"tools": specs, "tool_choice": choice, **kwargs}
         return {"messages": messages, **{name: value for name, value in named.items() if value not in (None, [])}}
@@ -279,6 +284,57 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         if not calls and error_on_no_tool_call:
             raise NoToolCallError(f"The model called no tool. It said: {response.message.content!r}.")
         return calls
+
+    def predict_and_call(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        error_on_no_tool_call: bool = True,
+        error_on_tool_error: bool = False,
+        **kwargs: Any,
+    ) -> AgentChatResponse:
+        """Ask the model for tool calls, run them, and return what they returned.
+
+        A call that cannot be run, since no tool has its name or its arguments are unusable, is an output with
+        `is_error`.
+
+        Raises:
+            NoToolCallError: if the model called no tool, and `error_on_no_tool_call` is set.
+            InvalidToolArgumentsError: if arguments are unusable, and `error_on_no_tool_call` is set.
+            ToolRunError: if a tool failed, and `error_on_tool_error` is set.
+        """
+        response = self.chat_with_tools(
+            tools, user_msg, chat_history, verbose, allow_parallel_tool_calls=allow_parallel_tool_calls, **kwargs
+        )
+        calls = self.get_tool_calls_from_response(response, error_on_no_tool_call=error_on_no_tool_call)
+        outputs = [not_run(call, tools) or call_tool_with_selection(call, tools, verbose=verbose) for call in calls]
+        return called(response, outputs, raise_errors=error_on_tool_error)
+
+    async def apredict_and_call(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        error_on_no_tool_call: bool = True,
+        error_on_tool_error: bool = False,
+        **kwargs: Any,
+    ) -> AgentChatResponse:
+        """Do what `predict_and_call` does, asynchronously. Tools run concurrently."""
+        response = await self.achat_with_tools(
+            tools, user_msg, chat_history, verbose, allow_parallel_tool_calls=allow_parallel_tool_calls, **kwargs
+        )
+        calls = self.get_tool_calls_from_response(response, error_on_no_tool_call=error_on_no_tool_call)
+
+        async def output(call: ToolSelection) -> ToolOutput:
+            return not_run(call, tools) or await acall_tool_with_selection(call, tools, verbose=verbose)
+
+        outputs = await asyncio.gather(*map(output, calls))
+        return called(response, list(outputs), raise_errors=error_on_tool_error)
 
     # Structured output
 

@@ -289,9 +289,14 @@ def _blocks(text: str | None, thought: list[ThinkingBlock], calls: list[ToolCall
 
 
 def _assistant(blocks: list[Any], calls: Sequence[ToolCall]) -> ChatMessage:
-    # Chat engines tell a tool turn by this key. Whatever stands in it is pasted into prompts, so it is short.
-    named = {"tool_calls": [{"id": call.id, "name": call.name} for call in calls]} if calls else {}
+    # Chat engines recognise a tool turn by this key, and tracers read it in place of the blocks.
+    named = {"tool_calls": [_traced(call) for call in calls]} if calls else {}
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=named)
+
+
+def _traced(call: ToolCall) -> JSON:
+    """Return a call as tracers read it. It has no `function`, by which the calls of older messages are recognised."""
+    return {"id": call.id, "name": call.name, "input": call.arguments}
 
 
 def _finished(call: ToolCall, unusable: Mapping[str, JSON]) -> ToolCallBlock:

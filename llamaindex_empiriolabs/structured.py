@@ -6,7 +6,7 @@ closed, and builds a model class for every delta. This one is linear, and string
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
@@ -15,7 +15,7 @@ from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.tools import FunctionTool
 from llama_index.core.types import Model, PydanticProgramMode
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
 
 from empiriolabs_core.errors import SettingsError, StructuredOutputError, excerpt
 from empiriolabs_core.tool_calls import plain_name
@@ -65,12 +65,22 @@ def read_object(calls: Sequence[ToolSelection], message: ChatMessage, output_cls
         raise StructuredOutputError(f"The model's arguments do not make a {output_cls.__name__}: {error}") from error
 
 
+def _field_names(output_cls: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """Yield each alias of a field with the field's name. The model writes aliases; partial objects have names."""
+    for name, field in output_cls.model_fields.items():
+        alias = field.validation_alias or field.alias
+        for choice in alias.choices if isinstance(alias, AliasChoices) else (alias,):
+            if isinstance(choice, str):
+                yield choice, name
+
+
 class GrowingObject:
     """Turns the responses of one stream into objects that grow: partial ones with every field optional."""
 
     def __init__(self, output_cls: type[BaseModel]) -> None:
         self._output_cls = output_cls
         self._flexible: type[FlexibleModel] = create_flexible_model(output_cls)
+        self._names = dict(_field_names(output_cls))
         self._latest: dict[str, Any] | None = None
         self._response: ChatResponse | None = None
 
@@ -85,7 +95,7 @@ class GrowingObject:
             return self._output_cls.model_validate(self._latest)
         except Exception:
             # Validators of the class expect all of its fields.
-            return self._flexible.model_validate(self._latest)
+            return self._flexible.model_validate({self._names.get(key, key): v for key, v in self._latest.items()})
 
     def finish(self) -> BaseModel:
         """Return the whole object.

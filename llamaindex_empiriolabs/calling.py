@@ -1,0 +1,70 @@
+"""Calls of tools: strict schemas for them, and what `predict_and_call` does with those that cannot be run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import ChatResponse
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.tools.types import BaseTool, ToolOutput
+
+from empiriolabs_core.errors import ToolRunError
+
+if TYPE_CHECKING:
+    from llama_index.core.chat_engine.types import AgentChatResponse
+
+
+def with_strict(spec: dict[str, Any], strict: bool | None) -> dict[str, Any]:
+    """Return a tool for the wire that says whether arguments must match its schema, made to suit if they must."""
+    if strict is None:
+        return spec
+    function = {**spec["function"], "strict": strict}
+    if strict:
+        function["parameters"] = _closed(function.get("parameters") or {"type": "object", "properties": {}})
+    return {**spec, "function": function}
+
+
+def _closed(schema: Any) -> Any:
+    """Return a schema whose objects have all of their properties and no others, as OpenAI's strict mode requires."""
+    if isinstance(schema, list):
+        return [_closed(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    properties = schema.get("properties")
+    closed = {
+        # Names of properties and definitions are no keywords.
+        name: {key: _closed(one) for key, one in inner.items()}
+        if name in ("properties", "$defs", "definitions") and isinstance(inner, dict)
+        else _closed(inner)
+        for name, inner in schema.items()
+        if name not in ("default", "enum", "const", "examples")
+    }
+    closed |= {name: schema[name] for name in ("default", "enum", "const", "examples") if name in schema}
+    if isinstance(properties, dict):
+        closed |= {"additionalProperties": False, "required": list(properties)}
+    return closed
+
+
+def not_run(call: ToolSelection, tools: Sequence[BaseTool]) -> ToolOutput | None:
+    """Return the output for a call whose name no tool has, which says why; `None` for a call that can be run."""
+    if any(tool.metadata.name == call.tool_name for tool in tools):
+        return None
+    told = f"There is no tool {call.tool_name!r}."
+    return ToolOutput(
+        tool_name=call.tool_name, content=told, raw_input=call.tool_kwargs, raw_output=None, is_error=True
+    )
+
+
+def called(response: ChatResponse, outputs: list[ToolOutput], *, raise_errors: bool) -> AgentChatResponse:
+    """Return the answer of `predict_and_call`: what the tools returned, or without a call what the model said.
+
+    Raises:
+        ToolRunError: if `raise_errors` is set and an output is an error.
+    """
+    from llama_index.core.chat_engine.types import AgentChatResponse
+
+    text = "\n\n".join(output.content for output in outputs)
+    if raise_errors and any(output.is_error for output in outputs):
+        raise ToolRunError(text)
+    return AgentChatResponse(response=text if outputs else response.message.content or "", sources=outputs)
