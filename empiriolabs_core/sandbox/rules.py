@@ -29,6 +29,8 @@ _WHOLE_NUMBERS = {"n": (1, 128), "top_logprobs": (0, 20), "seed": (-(2**63), 2**
 _LIMITED = ("max_tokens", "max_completion_tokens", "thinking_budget")
 """Whole numbers from 1 up to the limit on the model's card."""
 _MOST_TOOLS = 128
+_ENDPOINTS = {"qwen3-rerank": ("POST /v1/reranks",)}
+"""The routes of models that have no card."""
 
 
 def read_body(raw: bytes) -> JSON:
@@ -75,18 +77,21 @@ def check_key(headers: Mapping[str, str], key: str) -> None:
 
 
 def check_model(body: JSON, served: Collection[str], path: str) -> None:
-    """Refuse a request without a model, or for one that is not served, or not by this route.
+    """Reject a request without a model, or for a model that is not served, or not by this route.
 
     That the catalogue says which routes serve a model is documented. The status is inferred: OpenAI's is 404.
     """
     model = body.get("model")
     if not isinstance(model, str) or not model:
-        raise bad("model", f"model is required, as the id of one; model={shown(model)} is none.")
+        raise bad("model", f"model is required: pass a model id (got {shown(model)}).")
     if model not in served:
-        raise Refusal(404, "model_not_found", f"The model {shown(model)} does not exist.", "model")
+        told = f"The model {shown(model)} does not exist."
+        hint = f"To serve it here, start Sandbox(models=[{shown(model)}]), or pass --model in a shell."
+        raise Refusal(404, "model_not_found", f"{told} {hint}", "model")
     card = catalog.card(model)
-    if card and card.endpoints and f"POST {path}" not in card.endpoints:
-        told = f"The model {model!r} is not served by POST {path}. It is by: {', '.join(card.endpoints)}."
+    endpoints = _ENDPOINTS.get(model, card.endpoints if card else ())
+    if endpoints and f"POST {path}" not in endpoints:
+        told = f"The model {model!r} is not served by POST {path}. Use one of: {', '.join(endpoints)}."
         raise Refusal(404, "model_not_found", told, "model")
 
 

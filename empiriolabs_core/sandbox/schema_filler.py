@@ -29,10 +29,23 @@ _MOST_OF_PROMPT = 100_000
 
 _TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 
+# Those of JSON Schema, and the further ones of pydantic.
 _FORMATS = {
     "date": "2026-01-31",
     "date-time": "2026-01-31T12:00:00Z",
     "time": "12:00:00Z",
+    "duration": "PT1H30M",
+    "uri": "https://example.com/page",
+    "uri-reference": "/page",
+    "iri": "https://example.com/page",
+    "hostname": "example.com",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+    "ipv4network": "192.0.2.0/24",
+    "ipv6network": "2001:db8::/32",
+    "ipv4interface": "192.0.2.1/24",
+    "ipv6interface": "2001:db8::1/32",
+    "uuid4": "6f2b1c9e-3d47-4a58-9b60-7e1f5c2d8a34",
     "uuid": "6f2b1c9e-3d47-4a58-9b60-7e1f5c2d8a34",
     "email": "someone@example.com",
 }

@@ -11,11 +11,12 @@ import time
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -30,6 +31,7 @@ from empiriolabs_core.sandbox.faults import JSON_TYPE, STREAM_TYPE, DropConnecti
 from empiriolabs_core.sandbox.local_model import LocalModel
 from empiriolabs_core.sandbox.messages import check_messages
 from empiriolabs_core.sandbox.refusals import Refusal
+from empiriolabs_core.sandbox.request_log import MODEL, RequestLog
 from empiriolabs_core.sandbox.wire import PrefixCache, Turn, chunks, shorten, stop_sequence, usage_of
 
 API_KEY = "sk-empiriolabs-sandbox"
@@ -92,6 +94,9 @@ class Sandbox:
         credits: requests that are answered before 402 is; refused ones take none. `None` for no limit.
         models: ids that are served besides those with a card.
         keep: how many entries `requests` and `ledger` hold, 1 or more: the most recent ones. `None` for all.
+        usage_on_finish: send the usage of a stream of chat completions in the chunk with the finish reason, asked for
+            or not, as DeepSeek does; else in a chunk of its own, if asked for.
+        verbose: print a line for each request to standard error: method, path, model, status and seconds.
 
     Attributes:
         requests: what came, in order.
@@ -119,6 +124,8 @@ class Sandbox:
         credits: int | None = None,
         models: Iterable[str] = (),
         keep: int | None = 10_000,
+        usage_on_finish: bool = False,
+        verbose: bool = False,
         catalogue: Sequence[Any] | None = None,
     ) -> None:
         if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1):
@@ -136,6 +143,7 @@ class Sandbox:
         self.fail(*faults)
         self._cache = PrefixCache()
         self._strict_reasoning, self._reasoned = strict_reasoning, set[str]()
+        self._usage_on_finish, self._verbose = usage_on_finish, verbose
         self._wants_local_model = local_model
         self._local_model: LocalModel | None = None
         self._server: uvicorn.Server | None = None
@@ -228,6 +236,7 @@ class Sandbox:
                 self._route("/v1/embeddings", self._vectors(vectors.embeddings)),
                 self._route("/v1/reranks", self._vectors(vectors.rerank)),
             ],
+            middleware=[Middleware(RequestLog)] if self._verbose else [],
             exception_handlers={404: _no_route, 405: _no_route},
         )
 
@@ -244,6 +253,7 @@ class Sandbox:
         return _refuse(Refusal(404, "model_not_found", f"The model {model!r} does not exist."))
 
     def _note(self, request: Request, body: Any) -> None:
+        request.scope[MODEL] = body.get("model") if isinstance(body, dict) else None
         self.requests.append(Received(request.method, request.url.path, dict(request.headers), body))
 
     def _route(self, path: str, answer: Callable[..., Any], endpoint: Endpoint = CHAT) -> Route:
@@ -343,7 +353,7 @@ class Sandbox:
         self, wire: JSON, body: JSON, turn: Turn, scripted: Answer | None, endpoint: Endpoint
     ) -> AsyncIterator[bytes]:
         given = scripted.chunks if scripted is not None else None
-        for data in _events(wire, turn, endpoint) if given is None else given:
+        for data in _events(wire, turn, endpoint, self._usage_on_finish) if given is None else given:
             yield endpoint.event(data)
             # Without delay too: in between, the server sees that a client has left, and stops.
             await asyncio.sleep(self._delay)
@@ -443,11 +453,17 @@ def _request_id() -> dict[str, str]:
     return dict.fromkeys(("x-request-id", "request-id"), f"req-{uuid.uuid4().hex[:12]}")
 
 
-def _events(wire: JSON, turn: Turn, endpoint: Endpoint) -> Iterator[JSON]:
-    """Yield an answer as the events of an endpoint."""
+def _events(wire: JSON, turn: Turn, endpoint: Endpoint, usage_on_finish: bool) -> Iterator[JSON]:
+    """Yield an answer as the events of an endpoint. Most odd forms of streams exist in chat completions only."""
+    if endpoint is not CHAT:
+        usual = (
+            replace(answer, stream_form=answer.stream_form if answer.stream_form == "half_characters" else "usual")
+            for answer in turn.answers
+        )
+        turn = replace(turn, answers=tuple(usual))
     writer = endpoint.writer(wire, head_of(turn))
     yield from writer.begin()
-    for chunk in chunks(turn, include_usage=True):
+    for chunk in chunks(turn, include_usage=True, usage_on_finish=usage_on_finish):
         yield from writer.read(chunk)
     yield from writer.end()
 

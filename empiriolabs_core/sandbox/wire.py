@@ -174,8 +174,23 @@ def completion(turn: Turn) -> JSON:
     return {**_head(turn, "chat.completion"), "choices": choices, "usage": turn.usage}
 
 
-def chunks(turn: Turn, *, include_usage: bool) -> Iterator[JSON]:
-    """Yield a turn as the chunks of a stream: role, reasoning, text, tool calls, end, and usage if asked for."""
+def chunks(turn: Turn, *, include_usage: bool, usage_on_finish: bool = False) -> Iterator[JSON]:
+    """Yield a turn as the chunks of a stream: role, reasoning, text, tool calls, end, and usage.
+
+    Args:
+        turn: the answer.
+        include_usage: whether the request asked for usage. It then comes in a chunk of its own, as at Model Studio.
+        usage_on_finish: whether usage comes in the chunk with the finish reason instead, asked for or not, and is null
+            before. Recorded at DeepSeek.
+    """
+    for one in _chunks_without_usage(turn):
+        finished = any(choice["finish_reason"] for choice in one["choices"])
+        yield {**one, "usage": turn.usage if finished else None} if usage_on_finish else one
+    if include_usage and not usage_on_finish:
+        yield {**chunk(turn, {}, 0), "choices": [], "usage": turn.usage}
+
+
+def _chunks_without_usage(turn: Turn) -> Iterator[JSON]:
     for index, (answer, finish_reason) in enumerate(zip(turn.answers, turn.finish_reasons, strict=True)):
         yield chunk(turn, {"role": "assistant", "content": ""}, index)
         halved = answer.stream_form == "half_characters"
@@ -191,8 +206,6 @@ def chunks(turn: Turn, *, include_usage: bool) -> Iterator[JSON]:
         end = chunk(turn, dict(answer.extra), index, finish_reason=finish_reason)
         end["choices"][0].update(answer.choice)
         yield end
-    if include_usage:
-        yield {**chunk(turn, {}, 0), "choices": [], "usage": turn.usage}
 
 
 def chunk(turn: Turn, delta: JSON, index: int, finish_reason: str | None = None, logprobs: Any = None) -> JSON:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
+import ipaddress
 import json
 import subprocess
 import sys
 import time
+import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
 import openai
+import pydantic
 import pytest
 
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox, stand_in
 from empiriolabs_core.sandbox.answers import STREAM_FORMS
+from empiriolabs_core.sandbox.schema_filler import fill
 from langchain_empiriolabs import ChatEmpirioLabs
 
 USER = {"role": "user", "content": "Hello"}
@@ -348,6 +353,78 @@ def test_from_a_shell() -> None:
         address = process.stdout.readline().strip().removeprefix("export EMPIRIOLABS_API_BASE=")
         assert openai.OpenAI(base_url=address, api_key="none").models.list().data
         process.terminate()
+
+
+def test_a_shell_serves_further_models_and_prints_requests() -> None:
+    command = [sys.executable, "-m", "empiriolabs_core.sandbox", "--port", "0", "--model", "mine", "--verbose"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        address = process.stdout.readline().strip().removeprefix("export EMPIRIOLABS_API_BASE=")
+        key = process.stdout.readline().strip().removeprefix("export EMPIRIOLABS_API_KEY=")
+        client = openai.OpenAI(base_url=address, api_key=key, max_retries=0)
+        client.chat.completions.create(model="mine", messages=[USER])  # type: ignore[list-item]
+        with pytest.raises(openai.NotFoundError):
+            client.post("/nowhere", cast_to=object)
+        process.stderr.readline()  # That it serves.
+        assert process.stderr.readline().startswith("POST /v1/chat/completions mine: 200, ")
+        assert process.stderr.readline().startswith("POST /v1/nowhere: 404, ")
+        process.terminate()
+
+
+def test_a_port_in_use_is_told_with_what_to_do(sandbox: Sandbox) -> None:
+    port = str(urlsplit(sandbox.base_url).port)
+    command = [sys.executable, "-m", "empiriolabs_core.sandbox", "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert f"port {port} is in use. Choose another one with --port" in done.stderr
+
+
+def test_models_answer_at_their_own_routes_only(sandbox: Sandbox) -> None:
+    _, _, text = chat(sandbox, model="mine")
+    assert "start Sandbox(models=['mine'])" in text
+    status, _, text = chat(sandbox, model="qwen3-rerank")
+    assert (status, "not served by POST /v1/chat/completions. Use one of: POST /v1/reranks." in text) == (404, True)
+    status, _, _ = raw(sandbox, {"model": "qwen3-rerank", "input": "a"}, path="/v1/embeddings")
+    assert status == 404
+    assert chat(sandbox, model="text-embedding-v4")[0] == 404
+
+
+def test_usage_may_come_with_the_finish_reason() -> None:
+    """As DeepSeek sends it: asked for or not, and null before."""
+    with Sandbox(usage_on_finish=True) as other:
+        for fields in ({}, {"stream_options": {"include_usage": True}}):
+            _, _, text = chat(other, stream=True, **fields)
+            found = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+            assert [chunk["usage"] for chunk in found[:-1]] == [None] * (len(found) - 1)
+            assert found[-1]["choices"][0]["finish_reason"] == "stop"
+            assert found[-1]["usage"]["completion_tokens"] == other.ledger[-1].completion_tokens
+        llm = ChatEmpirioLabs(base_url=other.base_url, api_key=other.api_key)
+        chunks = iter(llm.stream("Hello"))
+        assert sum(chunks, next(chunks)).usage_metadata["output_tokens"] == other.ledger[-1].completion_tokens  # type: ignore[index]
+
+
+class Formatted(pydantic.BaseModel):
+    """Values of each format that pydantic writes into a schema and checks."""
+
+    page: pydantic.HttpUrl
+    any_page: pydantic.AnyUrl
+    lasts: datetime.timedelta
+    day: datetime.date
+    at: datetime.time
+    moment: datetime.datetime
+    id: uuid.UUID
+    other_id: pydantic.UUID4
+    host: ipaddress.IPv4Address
+    host6: ipaddress.IPv6Address
+    network: ipaddress.IPv4Network
+    network6: ipaddress.IPv6Network
+    interface: ipaddress.IPv4Interface
+    interface6: ipaddress.IPv6Interface
+
+
+def test_generated_values_have_the_format_that_the_schema_names() -> None:
+    Formatted.model_validate(fill(Formatted.model_json_schema(), "Tell me about 'Oslo'."))
 
 
 def test_a_stand_in_takes_the_gateways_place_unless_there_is_a_key(

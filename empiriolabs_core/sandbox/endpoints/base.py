@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 from empiriolabs_core.catalog import ModelCard
 from empiriolabs_core.sandbox.answers import JSON
 from empiriolabs_core.sandbox.refusals import Refusal, bad, shown
-from empiriolabs_core.sandbox.wire import Turn, completion
+from empiriolabs_core.sandbox.wire import Turn, completion, event
 
 _READ = ("role", "content", "reasoning_content", "refusal", "annotations", "tool_calls")
 """The keys of a message for which each endpoint has a place of its own."""
@@ -143,9 +142,9 @@ class Endpoint(ABC):
     def event(self, data: JSON | str) -> bytes:
         """Return one server-sent event, under the name that its `type` gives."""
         if isinstance(data, str):
-            return f"data: {data}\n\n".encode()
+            return event(data)
         name = f"event: {data['type']}\n" if isinstance(data.get("type"), str) else ""
-        return f"{name}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+        return name.encode() + event(data)
 
     def final(self) -> Iterator[bytes]:
         """Yield what follows the last event."""
