@@ -120,14 +120,16 @@ class ReportedError(EmpirioLabsError, openai.OpenAIError):
     `code` and `body` hold what the gateway said.
 
     Attributes:
-        code: the gateway's error code, such as `"upstream_error"`, if it gave one.
+        code: the gateway's error code, such as `"upstream_error"`, or else its type, if it gave one.
         body: the error object as it came.
     """
 
     def __init__(self, message: str, body: object = None) -> None:
         super().__init__(message)
         self.body = body
-        self.code: str | None = str(body["code"]) if isinstance(body, Mapping) and body.get("code") else None
+        # On the endpoint "messages", an error has a type only.
+        code = (body.get("code") or body.get("type")) if isinstance(body, Mapping) else None
+        self.code: str | None = str(code) if code else None
 
 
 class NoToolCallError(EmpirioLabsError, ValueError):

@@ -27,14 +27,13 @@ from empiriolabs_core.clients import (
     public_connection,
     sync_client,
 )
-from empiriolabs_core.errors import JSON, InvalidReplyError, SettingsError, UsageError, excerpt
+from empiriolabs_core.endpoints import CHAT, Endpoint
+from empiriolabs_core.errors import JSON, InvalidReplyError, SettingsError, UsageError, excerpt, readable
 from empiriolabs_core.events import DONE, EventDecoder, parse
 from empiriolabs_core.failures import typed_errors, unsendable
 from empiriolabs_core.replies import StreamCheck, check_completion, check_error, check_object
 from empiriolabs_core.surrogates import encodable
 
-CHAT = "/chat/completions"
-"""Path of chat, below the base URL."""
 _MOST_KEPT = 10_000_000
 """Bytes of a body that are kept while no event has come."""
 
@@ -43,12 +42,21 @@ class Request(NamedTuple):
     """What one call sends.
 
     Attributes:
-        body: the JSON body.
+        body: the JSON body, in the internal form.
         options: the OpenAI client's options for this request, such as `timeout`.
+        endpoint: the endpoint of a chat request.
+        wire: the body as the endpoint has it; `None` if that is the internal form.
     """
 
     body: JSON
     options: JSON
+    endpoint: Endpoint = CHAT
+    wire: JSON | None = None
+
+    @property
+    def sent(self) -> JSON:
+        """The body to send."""
+        return self.body if self.wire is None else self.wire
 
 
 class Bill(Protocol):
@@ -237,11 +245,11 @@ class Gateway:
 
     def complete(self, request: Request) -> JSON:
         """Return one whole chat completion."""
-        return self._post(CHAT, request, check_completion)
+        return self._post(request.endpoint.path, request, _completion_reader(request.endpoint))
 
     async def acomplete(self, request: Request) -> JSON:
         """Return one whole chat completion."""
-        return await self._apost(CHAT, request, check_completion)
+        return await self._apost(request.endpoint.path, request, _completion_reader(request.endpoint))
 
     def send(self, path: str, request: Request) -> JSON:
         """Return the reply of a route other than chat."""
@@ -253,15 +261,15 @@ class Gateway:
 
     def _post(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
         with typed_errors(self.connection, request.body, request.options), self._metered(request) as call:
-            reply = _parsed(self.client.post(path, **_arguments(request)))
-            call.usage = _usage(reply)
+            reply = _parsed(self.client.post(path, **self._arguments(request)))
+            call.usage = _usage(request, reply)
             return check(reply)
 
     async def _apost(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
         await _load_off_the_loop()
         with typed_errors(self.connection, request.body, request.options), self._metered(request) as call:
-            reply = _parsed(await self.async_client.post(path, **_arguments(request)))
-            call.usage = _usage(reply)
+            reply = _parsed(await self.async_client.post(path, **self._arguments(request)))
+            call.usage = _usage(request, reply)
             return check(reply)
 
     def stream(self, request: Request) -> Generator[JSON, None, None]:
@@ -270,9 +278,11 @@ class Gateway:
         with (
             typed_errors(self.connection, request.body, request.options, check),
             self._metered(request) as call,
-            self.client.post(CHAT, **_arguments(request), stream=True, stream_cls=openai.Stream[object]) as stream,
+            self.client.post(
+                request.endpoint.path, **self._arguments(request), stream=True, stream_cls=openai.Stream[object]
+            ) as stream,
         ):
-            reader = _StreamReader(stream.response, check)
+            reader = _StreamReader(stream.response, check, request.endpoint)
             try:
                 with contextlib.closing(stream.response.iter_bytes()) as reads:
                     for read in reads:
@@ -289,9 +299,9 @@ class Gateway:
         check = StreamCheck()
         with typed_errors(self.connection, request.body, request.options, check), self._metered(request) as call:
             async with await self.async_client.post(
-                CHAT, **_arguments(request), stream=True, stream_cls=openai.AsyncStream[object]
+                request.endpoint.path, **self._arguments(request), stream=True, stream_cls=openai.AsyncStream[object]
             ) as stream:
-                reader = _StreamReader(stream.response, check)
+                reader = _StreamReader(stream.response, check, request.endpoint)
                 try:
                     async with contextlib.aclosing(stream.response.aiter_bytes()) as reads:
                         async for read in reads:
@@ -302,6 +312,18 @@ class Gateway:
                     reader.end()
                 finally:
                     call.usage = check.usage
+
+    def _arguments(self, request: Request) -> Any:
+        """Return the arguments of the OpenAI client's `post`, without its typed layer."""
+        options = {**request.options, "follow_redirects": False}
+        if "timeout" in options:
+            options["timeout"] = phases(options["timeout"])
+        if request.endpoint.headers:
+            # The user's headers have precedence. The client puts those of a request over the model's.
+            given = {name.lower() for name in (*dict(self.connection.headers), *options.get("headers", ()))}
+            needed = {name: value for name, value in request.endpoint.headers.items() if name not in given}
+            options["headers"] = {**needed, **options.get("headers", {})}
+        return {"body": encodable(request.sent), "cast_to": object, "options": options}
 
     @contextlib.contextmanager
     def _metered(self, request: Request) -> Iterator[Call]:
@@ -331,9 +353,21 @@ class Gateway:
             await client.close()
 
 
-def _usage(reply: object) -> Mapping[str, Any] | None:
+def _completion_reader(endpoint: Endpoint) -> Callable[[object], JSON]:
+    """Return the function that reads and checks a whole reply of an endpoint."""
+    if endpoint is CHAT:
+        return check_completion
+
+    @readable
+    def read(reply: object) -> JSON:
+        return check_completion(endpoint.read_reply(check_object(reply)))
+
+    return read
+
+
+def _usage(request: Request, reply: object) -> Mapping[str, Any] | None:
     """Return the tokens that a reply reports. They count even if the rest of it is not what was asked for."""
-    usage = reply.get("usage") if isinstance(reply, Mapping) else None
+    usage = request.endpoint.read_usage(reply.get("usage")) if isinstance(reply, Mapping) else None
     return usage if isinstance(usage, Mapping) else None
 
 
@@ -426,14 +460,6 @@ async def _load_off_the_loop() -> None:
         await asyncio.to_thread(_load)
 
 
-def _arguments(request: Request) -> Any:
-    """Return the arguments of the OpenAI client's `post`, without its typed layer."""
-    options = {**request.options, "follow_redirects": False}
-    if "timeout" in options:
-        options["timeout"] = phases(options["timeout"])
-    return {"body": encodable(request.body), "cast_to": object, "options": options}
-
-
 class _StreamReader:
     """Reads one streamed answer: bytes go in, checked chunks come out.
 
@@ -443,9 +469,11 @@ class _StreamReader:
         done: whether `[DONE]` has come. Nothing after it belongs to the answer.
     """
 
-    def __init__(self, response: Any, check: StreamCheck) -> None:
+    def __init__(self, response: Any, check: StreamCheck, endpoint: Endpoint) -> None:
         self.done = False
         self._response = response
+        self._endpoint = endpoint
+        self._translate = endpoint.reader().read if endpoint.reader else None
         self._check = check
         self._decoder = EventDecoder()
         self._start = bytearray()
@@ -453,14 +481,17 @@ class _StreamReader:
 
     def chunks(self, read: bytes) -> Iterator[JSON]:
         """Yield the chunks that end within the next bytes of the body."""
-        decoder, see = self._decoder, self._check.see
+        decoder, see, translate = self._decoder, self._check.see, self._translate
         if not decoder.begun and len(self._start) < _MOST_KEPT:
             self._start += read
         for event in decoder.feed(read):
             if event is DONE:
                 self.done = self._check.done = True
                 return
-            yield see(event)
+            if translate is None:
+                yield see(event)
+            elif (chunk := translate(event)) is not None:
+                yield see(chunk)
 
     def end(self) -> None:
         """Raise an error if the body was not a whole answer."""
@@ -474,7 +505,7 @@ class _StreamReader:
         with contextlib.suppress(ValueError, RecursionError):
             found = parse(text.encode())
         if isinstance(found, dict):
-            self._check.usage = found.get("usage")
+            self._check.usage = self._endpoint.read_usage(found.get("usage"))
             check_error(found)
         content_type = self._response.headers.get("content-type", "no content type")
         if found is None and content_type.lower().startswith("text/event-stream"):

@@ -11,11 +11,13 @@ connection and is what both adapters inherit. `Settings.request` applies the wir
 * A JSON schema goes into a system message where the model takes JSON mode, but no schemas.
 * Content that the model's card does not list, such as an image, is refused.
 * A stream asks for usage.
+* What the endpoint cannot express is refused.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
@@ -26,6 +28,7 @@ from empiriolabs_core import catalog
 from empiriolabs_core.arguments import OPTIONS, merge, request_options, sentences, sort_arguments
 from empiriolabs_core.catalog import ModelCard, Parameter, card
 from empiriolabs_core.connection import ConnectionFields
+from empiriolabs_core.endpoints import ENDPOINTS, EndpointName
 from empiriolabs_core.errors import JSON, SettingsError, UnsupportedContentError, excerpt, warn_once
 from empiriolabs_core.gateway import Request
 from empiriolabs_core.tool_calls import plain_name
@@ -98,6 +101,15 @@ class RequestFields(BaseModel):
     card requires one, unless thinking is off. (DeepSeek documents it and rejects call turns without; not documented for
     the gateway)"""
 
+    endpoint: EndpointName = Field(
+        default="chat/completions", validation_alias=AliasChoices("endpoint", "use_responses_api")
+    )
+    """Which endpoint of the gateway is called: `"chat/completions"`, `"responses"` or `"messages"`. Default:
+    `"chat/completions"`. The model's card lists the endpoints that it supports. (Model pages) Messages and answers are
+    the same on all of them; an argument that an endpoint cannot express raises a `SettingsError`. On `"responses"`,
+    `store: false` is sent unless `store` is set, since OpenAI's own endpoint stores conversations otherwise.
+    `use_responses_api=True`, the official package's spelling, is accepted for `"responses"`."""
+
     stream_usage: _Bool = True
     """Whether a stream asks for token usage. Default: true. That the gateway reports it then is not documented."""
 
@@ -129,6 +141,18 @@ class RequestFields(BaseModel):
             raise ValueError("stop has an empty string. Leave it out.")
         return value
 
+    @field_validator("endpoint", mode="before")
+    @classmethod
+    def _known_endpoint(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            # What `use_responses_api` says.
+            return "responses" if value else "chat/completions"
+        if isinstance(value, str) and value in ENDPOINTS:
+            return value
+        is_url = isinstance(value, str) and re.match(r"/|\w+://|[\w-]+(\.[\w-]+)+(:\d+)?(/|$)", value) is not None
+        got = "a URL or path. Set the URL of the API with base_url" if is_url else excerpt(repr(value))
+        raise ValueError(f"endpoint must be one of {', '.join(map(repr, ENDPOINTS))}, got {got}.")
+
     @model_validator(mode="after")
     def _no_contradictions(self: _Self) -> _Self:
         wanted = self.enable_thinking or self.thinking_budget or self.reasoning_effort not in (None, "none")
@@ -141,6 +165,15 @@ class RequestFields(BaseModel):
             raise ValueError(
                 f"enable_thinking=False turns thinking off, but {_said(self, 'thinking_budget', 'reasoning_effort')} "
                 "turns it on. Set one of them."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _on_card(self: _Self) -> _Self:
+        known = card(self.model)
+        if known and known.endpoints and not any(entry.endswith(f"/{self.endpoint}") for entry in known.endpoints):
+            raise ValueError(
+                f"{self.model} does not support endpoint={self.endpoint!r}. It supports: {', '.join(known.endpoints)}."
             )
         return self
 
@@ -262,7 +295,9 @@ class Settings(ConnectionFields, RequestFields):
             # OpenAI and DeepSeek refuse it where nothing is streamed.
             body.pop("stream_options", None)
         further_keys = {name: value for name, value in (fields.extra_body or {}).items() if value is not None}
-        return Request({**body, **further_keys}, options)
+        body.update(further_keys)
+        endpoint = ENDPOINTS[fields.endpoint]
+        return Request(body, options, endpoint, endpoint.write_body(body))
 
 
 def _further_fields(fields: RequestFields) -> JSON:

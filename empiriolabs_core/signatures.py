@@ -13,6 +13,7 @@ import openai
 from pydantic import SecretStr
 from typing_extensions import TypedDict
 
+from empiriolabs_core.endpoints import EndpointName
 from empiriolabs_core.settings import ReasoningEffort, SendBackReasoning
 from empiriolabs_core.vectors import Dimensions
 
@@ -51,6 +52,8 @@ class RequestArguments(TypedDict, total=False):
     web_search_linkup: bool | None
     disable_formatting: bool | None
     send_back_reasoning: SendBackReasoning
+    endpoint: EndpointName
+    use_responses_api: bool | None
     stream_usage: bool
     extra_body: dict[str, Any] | None
     model_kwargs: dict[str, Any] | None

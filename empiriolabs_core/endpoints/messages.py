@@ -21,7 +21,7 @@ from empiriolabs_core.endpoints.shared import (
     tool_function,
     unsupported_part,
 )
-from empiriolabs_core.errors import JSON, InvalidReplyError, SettingsError, excerpt
+from empiriolabs_core.errors import JSON, InvalidReplyError, SettingsError, excerpt, readable
 from empiriolabs_core.replies import check_error, read_reasoning, read_text
 from empiriolabs_core.tool_calls import read_arguments
 
@@ -258,9 +258,9 @@ def read_usage(usage: Any) -> Any:
             out["total_tokens"] = out["prompt_tokens"] + out["completion_tokens"]
     if usage.get("cache_read_input_tokens") is not None:
         out["prompt_tokens_details"] = {"cached_tokens": usage["cache_read_input_tokens"]}
-    thought = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
-    if thought is not None:
-        out["completion_tokens_details"] = {"reasoning_tokens": thought}
+    details = usage.get("output_tokens_details")
+    if isinstance(details, Mapping) and details.get("thinking_tokens") is not None:
+        out["completion_tokens_details"] = {"reasoning_tokens": details["thinking_tokens"]}
     return out
 
 
@@ -333,6 +333,7 @@ class StreamReader:
         self._usage: JSON = {}
         self._finished = False
 
+    @readable
     def read(self, event: Any) -> JSON | None:
         """Return the chunk that an event stands for; `None` if it adds nothing."""
         read = _EVENTS.get(event.get("type"))

@@ -23,7 +23,7 @@ from empiriolabs_core.endpoints.shared import (
     tool_function,
     unsupported_part,
 )
-from empiriolabs_core.errors import JSON, InvalidReplyError, ReportedError, excerpt
+from empiriolabs_core.errors import JSON, InvalidReplyError, ReportedError, excerpt, readable
 from empiriolabs_core.replies import check_error, read_reasoning, read_text
 
 NAME = "responses"
@@ -340,6 +340,7 @@ class StreamReader:
         self._call_ids: set[Any] = set()
         self._begun = False
 
+    @readable
     def read(self, event: Any) -> JSON | None:
         """Return the chunk that an event stands for; `None` if it adds nothing."""
         read = _EVENTS.get(event.get("type"))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from empiriolabs_core.endpoints import CHAT
 from empiriolabs_core.errors import JSON, excerpt
-from empiriolabs_core.gateway import CHAT
 from empiriolabs_core.replies import StreamedReply, Usage, read_reasoning, read_usage
 
 MOST_CHARACTERS = 1_000_000
@@ -27,7 +27,7 @@ class Call:
 
     label: str
     body: JSON | None
-    path: str = CHAT
+    path: str = CHAT.path
     key: str | None = None
 
 

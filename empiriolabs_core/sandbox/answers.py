@@ -222,7 +222,7 @@ def _json_text(body: JSON, asked: str) -> str | None:
     if response_format.get("type") == "json_schema":
         schema = response_format["json_schema"].get("schema") or {}
         return _filled(schema, asked, "response_format", "response_format.json_schema.schema")
-    if response_format.get("type") != "json_object":
+    if response_format.get("type") != "json_object" and not _is_told_to_answer_in_json(body["messages"]):
         return None
     schema = _schema_in([text_of(message.get("content")) for message in body["messages"]])
     # What stands in a prompt may look like a schema and be none. Then its words say what the keys are.
@@ -231,6 +231,12 @@ def _json_text(body: JSON, asked: str) -> str | None:
             return _filled(schema, asked, "messages", "The schema")
     keys = re.findall(r"""["'`]([A-Za-z_]\w*)["'`]""", asked)[:_MOST_KEYS] or ["answer"]
     return _compact(fill({"properties": {key: {"type": "string"} for key in keys}}, asked))
+
+
+def _is_told_to_answer_in_json(messages: list[JSON]) -> bool:
+    """Return whether a system message asks for JSON in words, as it must on an endpoint without a JSON mode."""
+    told = [text_of(message.get("content")) for message in messages if message.get("role") in ("system", "developer")]
+    return any("answer with one json object and nothing else" in text.lower() for text in told)
 
 
 def _schema_in(texts: list[str]) -> JSON | None:

@@ -27,7 +27,7 @@ from empiriolabs_core.errors import (
     ReportedError,
     SettingsError,
 )
-from empiriolabs_core.gateway import CHAT, Gateway, Request
+from empiriolabs_core.gateway import Gateway, Request
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from empiriolabs_core.settings import Settings
 from langchain_empiriolabs import EmpirioLabsEmbeddings
@@ -89,7 +89,7 @@ def test_tls_that_is_none(sandbox: Sandbox) -> None:
 def test_a_slash_at_the_end_of_the_address(sandbox: Sandbox, ending: str) -> None:
     settings = Settings(api_key=sandbox.api_key, base_url=sandbox.base_url + ending)
     settings.gateway.complete(ask(settings))
-    assert sandbox.requests[-1].path == f"/v1{CHAT}"
+    assert sandbox.requests[-1].path == "/v1/chat/completions"
 
 
 def test_retries_are_one_layer(sandbox: Sandbox, where: dict[str, Any]) -> None:

@@ -14,6 +14,8 @@ from langchain_core.load import load as loading
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
+from empiriolabs_core.endpoints import EndpointName
+from empiriolabs_core.errors import SettingsError
 from empiriolabs_core.sandbox import Sandbox
 from langchain_empiriolabs import ChatEmpirioLabs
 
@@ -62,6 +64,7 @@ class TestUnit(ChatModelUnitTests):
 
 class Integration(ChatModelIntegrationTests):
     __test__ = False
+    endpoint: EndpointName = "chat/completions"
 
     @pytest.fixture(autouse=True)
     def _sandbox(self, running: Sandbox) -> None:
@@ -78,8 +81,8 @@ class Integration(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        running = self.running
-        return {"model": "deepseek-v4-flash", "base_url": running.base_url, "api_key": running.api_key}
+        where = {"base_url": self.running.base_url, "api_key": self.running.api_key}
+        return {"model": "deepseek-v4-flash", "endpoint": self.endpoint, **where}
 
     @property
     def model_override_value(self) -> str:
@@ -118,9 +121,7 @@ class Integration(ChatModelIntegrationTests):
         return self._ask(long, stream=stream)
 
     def _ask(self, text: str, *, stream: bool) -> Any:
-        running = self.running
-        llm = ChatEmpirioLabs(base_url=running.base_url, api_key=running.api_key, streaming=stream)
-        return llm.invoke(text)
+        return ChatEmpirioLabs(**self.chat_model_params, streaming=stream).invoke(text)
 
 
 class TestIntegration(Integration):
@@ -135,3 +136,21 @@ class TestIntegrationWithJsonSchema(Integration):
     @property
     def structured_output_kwargs(self) -> dict[str, Any]:
         return {"method": "json_schema"}
+
+
+class TestIntegrationOnMessages(Integration):
+    __test__ = True
+    endpoint = "messages"
+    """The endpoint `messages`."""
+
+
+class TestIntegrationOnResponses(Integration):
+    __test__ = True
+    endpoint = "responses"
+    """The endpoint `responses`."""
+
+    @pytest.mark.xfail(
+        reason="The endpoint has no `stop`, so it raises a SettingsError.", raises=SettingsError, strict=True
+    )
+    def test_stop_sequence(self, model: Any) -> None:
+        super().test_stop_sequence(model)

@@ -107,6 +107,14 @@ class LLMConformance:
         """Return the LLM under test."""
         raise NotImplementedError
 
+    def streamed(self, shape: str) -> Answer:
+        """Return two streamed calls of a shape. Another wire than chat completions has shapes of its own."""
+        return _chunks(*STREAMED_SHAPES[shape])
+
+    def reasoning_of_the_call(self, body: Any) -> str:
+        """Return the reasoning of the second message of a request."""
+        return str(body["messages"][1]["reasoning_content"])
+
     @pytest.fixture
     def llm(self, sandbox: Sandbox) -> FunctionCallingLLM:
         return self.make(sandbox.base_url, sandbox.api_key)
@@ -158,7 +166,7 @@ class LLMConformance:
 
     @pytest.mark.parametrize("shape", STREAMED_SHAPES)
     def test_streamed_tool_calls(self, llm: FunctionCallingLLM, sandbox: Sandbox, shape: str) -> None:
-        sandbox.script(_chunks(*STREAMED_SHAPES[shape]))
+        sandbox.script(self.streamed(shape))
         for response in llm.stream_chat_with_tools(TOOLS, "Go", allow_parallel_tool_calls=True):
             calls = llm.get_tool_calls_from_response(response, error_on_no_tool_call=False)
         assert [(call.tool_id, call.tool_name, call.tool_kwargs) for call in calls] == [
@@ -186,7 +194,7 @@ class LLMConformance:
         history = [ChatMessage("Weather in Paris?"), self._kept(response.message, memory), told]
         answer = llm.chat_with_tools(TOOLS, chat_history=history)
         assert answer.message.content == "The tools say: Sunny."
-        assert sandbox.requests[-1].body["messages"][1]["reasoning_content"].startswith("I should call get_weather.")
+        assert self.reasoning_of_the_call(sandbox.requests[-1].body).startswith("I should call get_weather.")
         assert len(history) == 3
 
     @staticmethod

@@ -53,6 +53,44 @@ class TestConformance(LLMConformance):
         return EmpirioLabs(api_base=base_url, api_key=api_key, **settings)
 
 
+class _OnAnotherEndpoint(TestConformance):
+    __test__ = False
+
+    def streamed(self, shape: str) -> Answer:
+        """Return two calls, which the sandbox streams. `tests/core/test_endpoints.py` has the shapes of these wires."""
+        told = [("a", "get_weather", {"city": "Paris"}), ("b", "get_time", {"city": "Rome"})]
+        return Answer(content=None, tool_calls=[{"id": i, "name": n, "arguments": args} for i, n, args in told])
+
+    @staticmethod
+    def _kept(message: ChatMessage, memory: str) -> ChatMessage:
+        if memory == "memory":
+            pytest.skip("The store does not depend on the endpoint, and its threads outlive their event loop.")
+        return TestConformance._kept(message, memory)
+
+
+class TestConformanceOnResponses(_OnAnotherEndpoint):
+    __test__ = True
+
+    def make(self, base_url: str, api_key: str, **settings: Any) -> EmpirioLabs:
+        return super().make(base_url, api_key, endpoint="responses", **settings)
+
+    def reasoning_of_the_call(self, body: Any) -> str:
+        assert [item["type"] for item in body["input"][1:3]] == ["reasoning", "function_call"]
+        return str(body["input"][1]["content"][0]["text"])
+
+
+class TestConformanceOnMessages(_OnAnotherEndpoint):
+    __test__ = True
+
+    def make(self, base_url: str, api_key: str, **settings: Any) -> EmpirioLabs:
+        return super().make(base_url, api_key, endpoint="messages", **settings)
+
+    def reasoning_of_the_call(self, body: Any) -> str:
+        thinking, use = body["messages"][1]["content"]
+        assert (thinking["type"], use["type"]) == ("thinking", "tool_use")
+        return str(thinking["thinking"])
+
+
 @pytest.fixture
 def llm(where: dict[str, Any]) -> EmpirioLabs:
     return EmpirioLabs(**where)

@@ -46,6 +46,7 @@ SETTINGS: dict[str, Any] = {
     "web_search_linkup": True,
     "disable_formatting": True,
     "send_back_reasoning": "always",
+    "endpoint": "chat/completions",
     "stream_usage": False,
     "extra_body": {"service_hint": {"a": [1, None]}},
     "model_kwargs": {"seed": 7},
@@ -144,7 +145,7 @@ def test_every_typed_field_is_on_the_wire(sandbox: Sandbox, where: dict[str, Any
     for drive in DRIVERS.values():
         drive(Case("all", settings=SETTINGS), where, True)
         sent = sandbox.requests[-1].body
-        ours = {"send_back_reasoning", "stream_usage", "extra_body", "model_kwargs"}
+        ours = {"send_back_reasoning", "endpoint", "stream_usage", "extra_body", "model_kwargs"}
         assert {name: sent[name] for name in SETTINGS if name not in ours} == {
             name: value for name, value in SETTINGS.items() if name not in ours
         }
