@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     "README.md",
     "tests/README.md",
+    "distributions/llama-index-llms-empiriolabs/README.md",
     *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")),
 )
 SNIPPETS = [
@@ -38,11 +40,52 @@ def test_snippet(
 ) -> None:
     monkeypatch.setenv("EMPIRIOLABS_API_KEY", sandbox.api_key)
     monkeypatch.setenv("EMPIRIOLABS_API_BASE", sandbox.base_url)
+    monkeypatch.syspath_prepend(ROOT / "distributions/llama-index-llms-empiriolabs")
+    assert unasserted(snippet) == []
     exec(compile(snippet, "<document>", "exec"), {})
-    shown = capsys.readouterr().out
-    assert shown.strip() or "print(" not in snippet
-    for told in re.findall(r"^ *print\(.*\n *# (?:The sandbox: )?(.*)$", snippet, flags=re.MULTILINE):
-        assert [part for part in told.split("...") if part.strip() not in shown] == []
+    assert missing(snippet, capsys.readouterr().out) == []
+
+
+def outputs(snippet: str) -> dict[int, list[str]]:
+    """Return the line of each `print` of a snippet, and the output that the comments directly after it state."""
+    lines = snippet.splitlines()
+    stated: dict[int, list[str]] = {}
+    for node in ast.walk(ast.parse(snippet)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            after, end = stated.setdefault(node.lineno, []), node.end_lineno or node.lineno
+            while end < len(lines) and (comment := re.match(r" *# ?(?:The sandbox: )?(.*)", lines[end])):
+                after.append(comment[1])
+                end += 1
+    return dict(sorted(stated.items()))
+
+
+def unasserted(snippet: str) -> list[int]:
+    """Return the lines of the `print` calls of a snippet whose output no comment states."""
+    return [line for line, stated in outputs(snippet).items() if not "".join(stated).replace(".", "").strip()]
+
+
+def missing(snippet: str, shown: str) -> list[str]:
+    """Return the stated parts of the output that a snippet did not print in this order. `...` stands for any text."""
+    parts = [part.strip() for stated in outputs(snippet).values() for line in stated for part in line.split("...")]
+    place, absent = 0, []
+    for part in parts:
+        found = shown.find(part, place)
+        absent += [part] if found < 0 else []
+        place = place if found < 0 else found + len(part)
+    return absent
+
+
+def test_a_print_without_stated_output_is_found() -> None:
+    snippet = "print(1)\n# 1\nif True:\n    print(\n        2\n    )\nprint(3)\n# ...\nprint(4)  # 4\n"
+    assert unasserted(snippet) == [4, 7, 9]
+
+
+@pytest.mark.parametrize(
+    ("shown", "absent"),
+    [("a b c\nd\n", []), ("a b c\n", ["d"]), ("d\na b c\n", ["d"]), ("a  b c\nd\n", ["a b"]), ("", ["a b", "c", "d"])],
+)
+def test_output_must_be_as_stated_and_in_order(shown: str, absent: list[str]) -> None:
+    assert missing("print('a b c')\n# a b ... c\nprint('d')\n# The sandbox: d\n", shown) == absent
 
 
 def test_the_readme_names_every_field() -> None:
