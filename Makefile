@@ -22,7 +22,7 @@ WITH_OPENAI_2 := "langchain-openai>=1.7"
 OLD := openai==2.45.0 langchain-core==1.6.0 langchain==1.2.* starlette==0.40.0 uvicorn==0.30.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz test-lowest lint types check record notebooks consumers consumers-agents consumers-evaluation
+.PHONY: help demo test fuzz test-lowest lint types check record notebooks consumers consumers-core consumers-kits consumers-evaluation
 .PHONY: docs probe bench features faults soak release clean
 
 help: ## List the commands
@@ -110,12 +110,14 @@ record: $(VENV)/ready ## Record the cassettes again: live if EMPIRIOLABS_API_KEY
 notebooks: $(VENV)/ready ## Execute the cookbook's notebooks, offline
 	$(NO_KEY) $(BIN)/python $(PYTEST) --nbmake cookbook --override-ini filterwarnings=
 
-consumers: consumers-agents consumers-evaluation ## Run the tests of deepagents, ragas and other kits that use the adapters
-
-CONSUMERS_agents := deepagents langgraph langsmith mcp
+# The core set is quick, and part of the gate. All kits are in `make consumers`.
+CONSUMERS_core := deepagents langgraph langsmith mcp
+CONSUMERS_kits := ag_ui guardrails multi_agent opik processes retrieval tracers
 CONSUMERS_evaluation := deepeval ragas
 
-consumers-agents consumers-evaluation: consumers-%: .venv-consumers-%/ready
+consumers: consumers-core consumers-kits consumers-evaluation ## Run the tests of all kits that use the adapters
+
+consumers-core consumers-kits consumers-evaluation: consumers-%: .venv-consumers-%/ready
 	$(NO_KEY) CONSUMERS=1 .venv-consumers-$*/bin/python -m pytest $(CONSUMERS_$*:%=tests/consumers/test_%.py)
 
 docs: .venv-docs/ready ## Build the documentation site, in site/, and check its links; no network

@@ -34,7 +34,7 @@ SECTIONS = {
     "Cookbook": ["cookbook/README.md", "cookbook/*.ipynb"],
     "Features": ["docs/features.md"],
     "Benchmarks": ["benchmarks/README.md", "benchmarks/FAULTS.md"],
-    "What is verified": ["docs/verified.md", "tests/cassettes/README.md"],
+    "What is verified": ["docs/verified.md", "tests/cassettes/README.md", "tests/consumers/README.md"],
     "More": ["docs/*.md", "CHANGELOG.md", "CONTRIBUTING.md"],
 }
 """What stands in the navigation, in order, by patterns. Of what there is none, nothing is shown."""
