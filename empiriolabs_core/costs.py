@@ -69,10 +69,10 @@ class Cost:
 
 
 def cost_of(model: str, usage: Usage, *, web_search: bool = False) -> Cost | None:
-    """Return what a call costs; `None` if the model has no card, or its card no rates."""
+    """Return what a call costs; `None` if the model's rates are not known, or the usage is partial."""
     known = card(model)
     rates = known.rates if known else None
-    if rates is None:
+    if rates is None or usage.partial:
         return None
     cached = min(usage.cached_tokens or 0, usage.input_tokens)
     cached_rate = rates.input if rates.cached_input is None else rates.cached_input
@@ -89,6 +89,9 @@ def cost_of_call(body: Mapping[str, Any], usage: Mapping[str, Any] | None) -> Co
     counts = read_usage(usage)
     if counts is None:
         return None
+    if "messages" not in body:
+        # Embeddings and rerank generate nothing, so they report the prompt or a total alone.
+        counts = counts._replace(partial=False)
     return cost_of(body["model"], counts, web_search=bool(body.get("web_search_linkup")))
 
 

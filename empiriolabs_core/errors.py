@@ -132,6 +132,18 @@ class ReportedError(EmpirioLabsError, openai.OpenAIError):
         self.code: str | None = str(code) if code else None
 
 
+class InterruptedAnswerError(ReportedError):
+    """The model stopped generating before its answer was complete. Worth a retry.
+
+    Retry. Chunks of a stream that were received before stay valid. `code` is the `finish_reason`, such as
+    `"insufficient_system_resource"`, or the code of the error that the gateway reported.
+    """
+
+    def __init__(self, message: str, body: object = None, reason: str | None = None) -> None:
+        super().__init__(message, body)
+        self.code = self.code or reason
+
+
 class NoToolCallError(EmpirioLabsError, ValueError):
     """The model answered without calling a tool, where a call was required. Worth a retry.
 
@@ -257,14 +269,21 @@ _BY_STATUS: dict[int, type[EmpirioLabsError]] = {
 }
 
 
-# Each wording was seen: at DeepSeek and vLLM, at OpenAI, at DashScope, at llama.cpp. The gateway's own
-# is not documented, and any of the others may come through it.
+# Each wording was seen: at DeepSeek and vLLM, OpenAI, DashScope, llama.cpp, Perplexity, Ollama, Anthropic and others.
+# The gateway's own is not documented, and any of the others may come through it.
 _OVERFLOW_WORDINGS = (
     "maximum context length",
     "context_length_exceeded",
     "range of input length",
     "exceed_context_size",
     "exceeds the available context size",
+    "too_many_prompt_tokens",
+    "total length of all messages is too long",
+    "prompt too long",
+    "prompt is too long",
+    "exceeded max context length",
+    "exceeds the context window",
+    "input tokens exceed",
 )
 
 
@@ -311,6 +330,12 @@ def excerpt(value: Any, limit: int = 200) -> str:
     """Return the start of a value's text, for an error message."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+
+
+def described(error: Any) -> str:
+    """Return the message of an error object, or the object if it has no message."""
+    message = error.get("message") if isinstance(error, Mapping) else None
+    return excerpt(message if isinstance(message, str) and message else error)
 
 
 _MOST_WARNINGS = 500

@@ -26,6 +26,7 @@ from empiriolabs_core.errors import (
     ReportedError,
     SettingsError,
     UsageError,
+    described,
     excerpt,
     names_an_error,
     refine,
@@ -84,7 +85,7 @@ def _typed(error: Exception, connection: Connection, body: JSON, options: JSON, 
     if isinstance(error, openai.APIConnectionError):
         return _failed(connection, options, check, error, error.request)
     if isinstance(error, openai.APIError):
-        return ReportedError(f"The gateway reported an error in mid-stream: {error.message}", error.body)
+        return ReportedError(f"The gateway reported an error in mid-stream: {described(error.body)}", error.body)
     if isinstance(error, OSError):
         # A certificate error is a ValueError too.
         return _failed(connection, options, check, error, None)

@@ -14,8 +14,10 @@ from empiriolabs_core.citations import SOURCE_KEYS, note_sources
 from empiriolabs_core.errors import (
     JSON,
     IncompleteStreamError,
+    InterruptedAnswerError,
     InvalidReplyError,
     ReportedError,
+    described,
     excerpt,
     readable,
     warn_once,
@@ -28,11 +30,12 @@ class Usage(NamedTuple):
     """Token counts of one call.
 
     Attributes:
-        input_tokens: tokens of the prompt.
-        output_tokens: generated tokens, reasoning included.
+        input_tokens: tokens of the prompt; 0 if not reported.
+        output_tokens: generated tokens, reasoning included; 0 if not reported.
         total_tokens: both together.
         cached_tokens: tokens of the prompt that were read from the cache; `None` if not reported.
         reasoning_tokens: generated tokens that were reasoning; `None` if not reported.
+        partial: whether the count of prompt or generated tokens was not reported, so that the cost is not known.
     """
 
     input_tokens: int
@@ -40,34 +43,66 @@ class Usage(NamedTuple):
     total_tokens: int
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    partial: bool = False
 
 
 def read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
-    """Read a `usage` object; `None` where the gateway reported none that can be read.
+    """Read a `usage` object.
 
-    Cached tokens are read where OpenAI and where DeepSeek put them. Where there is a total and nothing else, as with
-    rerank, all of it is input.
+    Counts are read under the names of Chat Completions and of the Responses API; cached tokens also where DeepSeek
+    puts them. A count may be a whole number, `10.0` or `"10"`. Negative counts, fractions, booleans, and more cached
+    tokens than the prompt has cannot be right, so they count as not reported. A missing count of prompt or generated
+    tokens is derived from the total. If only a total is reported, as for rerank, all of it is input.
+
+    Returns:
+        The counts, or `None` if none of prompt, generated and total tokens can be read.
     """
-    if not usage or not isinstance(usage, Mapping):
+    if not isinstance(usage, Mapping):
         return None
-    if all(_count(usage, name) is None for name in ("prompt_tokens", "completion_tokens", "total_tokens")):
+    prompt = _first_count(usage, "prompt_tokens", "input_tokens")
+    completion = _first_count(usage, "completion_tokens", "output_tokens")
+    total = _count(usage, "total_tokens")
+    if prompt is None and completion is None and total is None:
         return None
-    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
-    total, completion = _count(usage, "total_tokens") or 0, _count(usage, "completion_tokens") or 0
-    prompt = (_count(usage, "prompt_tokens") or 0) if {"prompt_tokens", "completion_tokens"} & usage.keys() else total
+    partial = prompt is None or completion is None
+    if total is not None and (prompt is None) != (completion is None):
+        rest = total - (prompt or completion or 0)
+        prompt, completion = (rest, completion) if prompt is None else (prompt, rest)
+        # Equal counts say that nothing was generated, or that the server did not count it.
+        partial = rest <= 0
+    elif prompt is None and completion is None:
+        prompt = total
+    prompt, completion = max(prompt or 0, 0), max(completion or 0, 0)
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    cached = _first_count(details, "cached_tokens")
+    cached = _count(usage, "prompt_cache_hit_tokens") if cached is None else cached
     return Usage(
         input_tokens=prompt,
         output_tokens=completion,
         total_tokens=total or prompt + completion,
-        cached_tokens=_count(usage, "prompt_cache_hit_tokens") if cached is None else cached,
-        reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+        cached_tokens=None if cached is not None and cached > prompt else cached,
+        reasoning_tokens=_count(
+            usage.get("completion_tokens_details") or usage.get("output_tokens_details"), "reasoning_tokens"
+        ),
+        partial=partial,
     )
 
 
+def _first_count(counts: object, *names: str) -> int | None:
+    """Return the first of several counts that can be read."""
+    found = (_count(counts, name) for name in names)
+    return next((count for count in found if count is not None), None)
+
+
 def _count(counts: object, name: str) -> int | None:
-    """Return a count, or `None` for one that is missing or no whole number."""
+    """Return a count, or `None` if it is missing or not a whole number of 0 or more."""
     value = counts.get(name) if isinstance(counts, Mapping) else None
-    return value if isinstance(value, int) and value >= 0 else None
+    if isinstance(value, str):
+        # More digits than any count has; Python refuses to read thousands of them.
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 16 else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15 or value != int(value):
+        return None
+    return int(value)
 
 
 def read_reasoning(message: Mapping[str, Any]) -> str | None:
@@ -102,6 +137,16 @@ def _text_of(part: Any) -> str:
     return found
 
 
+def read_refusal(message: Mapping[str, Any]) -> str | None:
+    """Return the text with which the model refused, from the message's own field or from parts of its content."""
+    if isinstance(message.get("refusal"), str):
+        return str(message["refusal"])
+    content = message.get("content")
+    parts = [part for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
+    refused = [part.get("refusal") for part in parts if part.get("type") == "refusal"]
+    return "".join(text for text in refused if isinstance(text, str)) if refused else None
+
+
 def check_object(reply: object) -> JSON:
     """Return a whole reply if it is a JSON object.
 
@@ -124,6 +169,8 @@ def check_completion(body: object) -> JSON:
 
     Raises:
         ReportedError: the body holds an error object.
+        InterruptedAnswerError: a choice holds an error object, or its `finish_reason` says that generation was
+            interrupted or, with `null`, that it has not finished. Some servers never send a `finish_reason`.
         InvalidReplyError: the body is anything else.
     """
     reply: JSON = encodable(check_object(body))
@@ -131,6 +178,11 @@ def check_completion(body: object) -> JSON:
     if not isinstance(choices, list) or not choices:
         raise InvalidReplyError(f"The gateway answered 200 without a choice: {excerpt(reply)}. Try again.")
     for choice in choices:
+        if isinstance(choice, dict):
+            _check_interrupted(choice, whole=True)
+            if choice.get("message") is None and choice.get("finish_reason") == "content_filter":
+                # Azure leaves out the message of an answer that was filtered as a whole.
+                choice["message"] = {"role": "assistant", "content": None}
         if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
             raise InvalidReplyError(f"The gateway answered 200 with a choice without a message: {excerpt(choice)}.")
     return reply
@@ -141,8 +193,26 @@ def check_error(reply: JSON) -> None:
     error = reply.get("error")
     if not error:
         return
-    message = error.get("message") if isinstance(error, dict) else error
-    raise ReportedError(f"The gateway reported an error after it had answered 200: {excerpt(message)}", error)
+    raise ReportedError(f"The gateway reported an error after it had answered 200: {described(error)}", error)
+
+
+_INTERRUPTED = frozenset({"insufficient_system_resource", "error"})
+"""Finish reasons of an interrupted generation: DeepSeek's, and that of relays such as OpenRouter."""
+
+
+def _check_interrupted(choice: JSON, *, whole: bool) -> None:
+    """Raise `InterruptedAnswerError` if generation was interrupted; see `check_completion`."""
+    error, reason = choice.get("error"), choice.get("finish_reason", ...)
+    if error:
+        raise InterruptedAnswerError(
+            f"The gateway reported an error in the middle of the answer: {described(error)}. Retry.", error
+        )
+    if (isinstance(reason, str) and reason in _INTERRUPTED) or (whole and reason is None):
+        raise InterruptedAnswerError(
+            f"The model stopped before its answer was complete (finish_reason={reason!r}). Retry.",
+            choice,
+            reason if isinstance(reason, str) else None,
+        )
 
 
 class StreamCheck:
@@ -169,6 +239,7 @@ class StreamCheck:
 
         Raises:
             ReportedError: the chunk holds an error object.
+            InterruptedAnswerError: generation was interrupted.
             InvalidReplyError: the chunk is no JSON object, or its choices are no list of objects.
         """
         if not isinstance(chunk, dict):
@@ -183,6 +254,8 @@ class StreamCheck:
             if choice.get("index"):
                 continue
             self.begun = True
+            if choice.get("finish_reason") or "error" in choice:
+                _check_interrupted(choice, whole=False)
             if choice.get("finish_reason"):
                 # After it, usage, sources or a footer may still come with the choice.
                 self._finished = True
@@ -318,7 +391,7 @@ class StreamedReply:
         delta, finish_reason = choice.get("delta") or {}, None if self._finished else choice.get("finish_reason")
         if finish_reason:
             self.last, self._finished = {**chunk, "choices": [choice]}, True
-        if not _MESSAGE_KEYS.issuperset(delta):
+        if not _MESSAGE_KEYS.issuperset(delta) or isinstance(delta.get("content"), list):
             note_sources(self.sources, delta)
             _add_up(self.unknown, unknown_keys(delta))
         text, calls = self._text_halves.join(read_text(delta)), delta.get("tool_calls")
@@ -368,5 +441,7 @@ def _add_up(whole: JSON, piece: JSON) -> None:
 
 
 def unknown_keys(message: Mapping[str, Any]) -> JSON:
-    """Return what a message or delta holds besides the keys that this package reads."""
-    return {name: value for name, value in message.items() if name not in _MESSAGE_KEYS and value is not None}
+    """Return what a message or delta holds besides the keys that this package reads; a refusal under `refusal`."""
+    unknown = {n: value for n, value in message.items() if n not in _MESSAGE_KEYS and value is not None}
+    refusal = read_refusal(message) if isinstance(message.get("content"), list) else None
+    return unknown if refusal is None else {**unknown, "refusal": refusal}

@@ -25,10 +25,22 @@ _SEARCH_ID = "web_search_0"
 Block = dict[str, Any]
 
 
+def refusal_of(message: AIMessage) -> Block | None:
+    """Return the standard block of a refusal, or of an answer that was filtered; `None` for any other message."""
+    metadata = message.response_metadata
+    text, filtered = metadata.get("refusal"), metadata.get("finish_reason") == "content_filter"
+    if not filtered and not (isinstance(text, str) and text):
+        return None
+    block: Block = {"type": "refusal", "refusal": text if isinstance(text, str) else ""}
+    return {**block, "extras": {"category": "content_filter"}} if filtered else block
+
+
 def translate_content(message: AIMessage) -> list[ContentBlock]:
     """Return the standard content blocks of a whole message."""
     blocks = [*_reasoning_and_text(message), *_search(message)]
     calls = message.tool_calls
+    refusal = refusal_of(message)
+    blocks += [refusal] if refusal else []
     blocks += [{"type": "tool_call", "name": call["name"], "args": call["args"], "id": call["id"]} for call in calls]
     return cast(list[ContentBlock], blocks)
 
@@ -37,7 +49,8 @@ def translate_content_chunk(message: AIMessageChunk) -> list[ContentBlock]:
     """Return the standard content blocks of a piece of a message, or of pieces added up to a whole one."""
     if message.chunk_position == "last" and message.tool_calls:
         return translate_content(message)
-    blocks = [*_reasoning_and_text(message), *_search(message)]
+    refusal = refusal_of(message)
+    blocks = [*_reasoning_and_text(message), *_search(message), *([refusal] if refusal else [])]
     for block in blocks:
         block["index"] = _INDICES.get(block["type"], f"lc_{block['type']}")
     for call in message.tool_call_chunks:

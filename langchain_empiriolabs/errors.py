@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core import exceptions as langchain
 
 from empiriolabs_core import errors as core
+
+if TYPE_CHECKING:
+    from langchain_core.exceptions import ModelRefusalError as _ModelRefusal
+else:
+    _ModelRefusal = getattr(langchain, "ModelRefusalError", langchain.OutputParserException)
 
 
 class EmpirioLabsAuthenticationError(core.AuthenticationError, langchain.ModelAuthenticationError):
@@ -99,6 +104,22 @@ class EmpirioLabsStructuredOutputError(core.StructuredOutputError, langchain.Out
         langchain.OutputParserException.__init__(self, message, llm_output=llm_output)
 
 
+class EmpirioLabsInterruptedAnswerError(core.InterruptedAnswerError, langchain.ModelAPIError):
+    """The model stopped generating before its answer was complete. Worth a retry."""
+
+
+class EmpirioLabsRefusalError(core.StructuredOutputError, _ModelRefusal):
+    """The model refused to answer, or its answer was filtered, where structured output was requested.
+
+    Rephrase the request; a retry of the same one is unlikely to help. `raw_message` is the model's message. A
+    `ModelRefusalError` of langchain-core 1.7.5 or later, an `OutputParserException` of earlier versions.
+    """
+
+    def __init__(self, message: str, raw_message: Any = None) -> None:
+        Exception.__init__(self, message)
+        self.raw_message = raw_message
+
+
 _CLASSES: dict[type[BaseException], type[core.EmpirioLabsError]] = {
     core.AuthenticationError: EmpirioLabsAuthenticationError,
     core.InsufficientCreditsError: EmpirioLabsInsufficientCreditsError,
@@ -118,6 +139,7 @@ _CLASSES: dict[type[BaseException], type[core.EmpirioLabsError]] = {
     core.InvalidReplyError: EmpirioLabsReplyError,
     core.IncompleteStreamError: EmpirioLabsIncompleteStreamError,
     core.ReportedError: EmpirioLabsReportedError,
+    core.InterruptedAnswerError: EmpirioLabsInterruptedAnswerError,
 }
 """The LangChain class of each of the core's. A class that is missing is raised as the class of its nearest base."""
 

@@ -138,6 +138,8 @@ def _convert_ai(message: AIMessage) -> JSON:
     content = message.content
     blocks = content if isinstance(content, list) else []
     text = content if isinstance(content, str) else _text([block for block in blocks if _is_sent(block)])
+    refusal = message.response_metadata.get("refusal")
+    text = text or (refusal if isinstance(refusal, str) else "")
     calls = _calls(message, blocks)
     wire: JSON = {"role": "assistant", "content": text or None if calls else text}
     reasoning = _reasoning(message, blocks)

@@ -22,7 +22,8 @@ from pydantic import BaseModel
 
 from empiriolabs_core.errors import SettingsError, excerpt
 from empiriolabs_core.tool_calls import plain_name
-from langchain_empiriolabs.errors import EmpirioLabsStructuredOutputError
+from langchain_empiriolabs.content_blocks import refusal_of
+from langchain_empiriolabs.errors import EmpirioLabsRefusalError, EmpirioLabsStructuredOutputError
 from langchain_empiriolabs.tools import wire_tools
 
 Parser = OutputParserLike[Any]
@@ -69,12 +70,24 @@ def _grown(result: list[Generation]) -> AIMessage | None:
     return message if isinstance(message, AIMessage) and not growing else None
 
 
-def _no_json_was_cut_off(result: list[Generation]) -> None:
-    """Raise if a whole answer is no whole JSON. LangChain's parsers would close its brackets.
+def _raise_if_refused(result: list[Generation]) -> None:
+    """Raise `EmpirioLabsRefusalError` if the model refused, or if its answer was filtered."""
+    message = result[0].message if isinstance(result[0], ChatGeneration) else None
+    refusal = refusal_of(message) if isinstance(message, AIMessage) else None
+    if refusal is not None:
+        said = refusal["refusal"] or result[0].text or "Nothing was said."
+        how = "Its answer was filtered" if "extras" in refusal else "The model refused"
+        raise EmpirioLabsRefusalError(f"{how}: {excerpt(said)} Rephrase the request.", message)
+
+
+def _check_json(result: list[Generation]) -> None:
+    """Raise if a whole answer is not whole JSON. LangChain's parsers would close its brackets.
 
     Raises:
-        EmpirioLabsStructuredOutputError: an `OutputParserException`, so that retries and fallbacks know of it.
+        EmpirioLabsRefusalError: the model refused, or its answer was filtered.
+        EmpirioLabsStructuredOutputError: an `OutputParserException`, so that retries and fallbacks react.
     """
+    _raise_if_refused(result)
     message = _grown(result)
     if message is None or message.tool_calls:
         return
@@ -83,51 +96,66 @@ def _no_json_was_cut_off(result: list[Generation]) -> None:
         parse_json_markdown(result[0].text, parser=json.JSONDecoder(strict=False).raw_decode)
     except json.JSONDecodeError as error:
         raise EmpirioLabsStructuredOutputError(
-            f"The answer is no whole JSON (finish_reason={message.response_metadata.get('finish_reason')!r}): "
-            f"{excerpt(result[0].text)!r}. Ask again, or raise max_tokens if it was cut short.",
+            f"The answer is not whole JSON (finish_reason={message.response_metadata.get('finish_reason')!r}): "
+            f"{excerpt(result[0].text)!r}. Retry, or raise max_tokens if it was truncated.",
             llm_output=result[0].text,
         ) from error
 
 
 class _JsonParser(JsonOutputParser):
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        _no_json_was_cut_off(result)
+        _check_json(result)
         return super().parse_result(result, partial=partial)
 
 
 class _PydanticJsonParser(PydanticOutputParser[Any]):
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        _no_json_was_cut_off(result)
+        _check_json(result)
         return super().parse_result(result, partial=partial)
 
 
-def _no_call_was_cut_off(result: list[Generation]) -> None:
-    """Raise if the only call of a whole answer cannot be read. LangChain's parsers would return `None`.
+def _check_call(result: list[Generation]) -> None:
+    """Raise if a whole answer has no call that can be read. LangChain's parsers would return `None`.
 
     Raises:
-        EmpirioLabsStructuredOutputError: an `OutputParserException`, so that retries and fallbacks know of it.
+        EmpirioLabsRefusalError: the model refused, or its answer was filtered.
+        EmpirioLabsStructuredOutputError: an `OutputParserException`, so that retries and fallbacks react.
     """
+    _raise_if_refused(result)
     message = _grown(result)
-    if message is None or message.tool_calls or not message.invalid_tool_calls:
+    if message is None or message.tool_calls:
         return
-    call = message.invalid_tool_calls[0]
+    if message.invalid_tool_calls:
+        call = message.invalid_tool_calls[0]
+        raise EmpirioLabsStructuredOutputError(
+            f"The model called {call['name']} with arguments that are not a JSON object: "
+            f"{excerpt(call['args'] or '')!r}. Retry, or raise max_tokens if they were truncated.",
+            llm_output=call["args"],
+        )
     raise EmpirioLabsStructuredOutputError(
-        f"The model called {call['name']} with arguments that are no JSON object: {excerpt(call['args'] or '')!r}. "
-        "Ask again, or raise max_tokens if they were cut short.",
-        llm_output=call["args"],
+        f"The model called no tool (finish_reason={message.response_metadata.get('finish_reason')!r}). It said: "
+        f"{excerpt(result[0].text)!r}. Retry, or raise max_tokens if the answer was truncated.",
+        llm_output=result[0].text,
     )
 
 
 class _PydanticParser(PydanticToolsParser):
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        _no_call_was_cut_off(result)
+        _check_call(result)
         return super().parse_result(result, partial=partial)
 
 
 class _KeyParser(JsonOutputKeyToolsParser):
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        _no_call_was_cut_off(result)
-        return super().parse_result(result, partial=partial)
+        _check_call(result)
+        found = super().parse_result(result, partial=partial)
+        message = _grown(result)
+        if found is None and message is not None:
+            names = ", ".join(call["name"] for call in message.tool_calls)
+            raise EmpirioLabsStructuredOutputError(
+                f"The model called {names} and not {self.key_name}. Retry.", llm_output=str(message.tool_calls)
+            )
+        return found
 
 
 def _check_object(schema: Any, parameters: Any) -> None:

@@ -485,6 +485,6 @@ def _started(output_cls: type[Model], prompt: PromptTemplate, args: dict[str, An
 
 def _predicted(output_cls: type[Model], response: ChatResponse) -> Model:
     """Return the object of an answer, and tell that it was predicted."""
-    found = read_object(tool_selections(response), response.message, output_cls)
+    found = read_object(tool_selections(response), response, output_cls)
     dispatcher.event(LLMStructuredPredictEndEvent(output=found))
     return found

@@ -42,6 +42,7 @@ from empiriolabs_core.errors import (
 from empiriolabs_core.replies import (
     StreamedReply,
     read_reasoning,
+    read_refusal,
     read_text,
     read_usage,
     warn_if_cut_short,
@@ -237,7 +238,8 @@ def chat_response(reply: JSON, body: JSON) -> EmpirioLabsChatResponse:
     """
     choice = reply["choices"][0]
     wire = choice["message"]
-    text = read_text(wire)
+    # LlamaIndex has no block for a refusal, so it is shown as the text.
+    text = read_text(wire) or read_refusal(wire) or ""
     warn_if_cut_short(choice.get("finish_reason"), text, wire.get("tool_calls"))
     calls, sources = read_calls(wire.get("tool_calls")), dict[str, Any]()
     unusable = unusable_calls(calls, why_truncated(choice, reply.get("usage"), body))
@@ -382,9 +384,11 @@ class StreamedMessage:
         if reply.usage:
             raw["usage"] = reply.usage
         calls, unusable = reply.tool_calls.calls, reply.unusable_calls(self._body)
-        return _response(
-            self._text, self._reasoning, calls, unusable, reply.sources, self._body, raw=raw, delta=rest.text
-        )
+        refusal = reply.unknown.get("refusal")
+        # LlamaIndex has no block for a refusal, so it is shown as the text.
+        late = refusal if not self._text and isinstance(refusal, str) else ""
+        text, delta = self._text + late, rest.text + late
+        return _response(text, self._reasoning, calls, unusable, reply.sources, self._body, raw=raw, delta=delta)
 
 
 def completion_response(response: ChatResponse) -> EmpirioLabsCompletionResponse:

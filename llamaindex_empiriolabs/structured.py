@@ -49,15 +49,17 @@ def object_tool(output_cls: type[BaseModel]) -> FunctionTool:
     return tool
 
 
-def read_object(calls: Sequence[ToolSelection], message: ChatMessage, output_cls: type[Model]) -> Model:
+def read_object(calls: Sequence[ToolSelection], response: ChatResponse, output_cls: type[Model]) -> Model:
     """Return the object of a whole answer.
 
     Raises:
-        StructuredOutputError: the model called no tool, or its arguments do not fit the class.
+        StructuredOutputError: the model called no tool, refused, or its arguments do not fit the class.
     """
-    if not calls:
+    reason = response.additional_kwargs.get("finish_reason")
+    if not calls or reason == "content_filter":
         raise StructuredOutputError(
-            f"The model gave no {output_cls.__name__}. It said: {excerpt(message.content or '')!r}."
+            f"The model gave no {output_cls.__name__} (finish_reason={reason!r}). It said: "
+            f"{excerpt(response.message.content or '')!r}. Retry, or raise max_tokens if the answer was truncated."
         )
     try:
         return output_cls.model_validate(calls[0].tool_kwargs)
@@ -104,4 +106,4 @@ class GrowingObject:
             StructuredOutputError: the model called no tool, or its arguments do not fit the class.
         """
         response = self._response or ChatResponse(message=ChatMessage())
-        return read_object(tool_selections(response), response.message, self._output_cls)
+        return read_object(tool_selections(response), response, self._output_cls)

@@ -21,7 +21,7 @@ from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage
 
 from empiriolabs_core.catalog import CARDS, ModelCard, Rates
-from empiriolabs_core.costs import Cost, CostTracker, Totals, cost_of, estimate, track_cost
+from empiriolabs_core.costs import Cost, CostTracker, Totals, cost_of, cost_of_call, estimate, track_cost
 from empiriolabs_core.errors import BudgetExceededError, SettingsError, warn_once
 from empiriolabs_core.replies import Usage, read_usage
 from empiriolabs_core.sandbox import Answer, Fault, Sandbox
@@ -247,13 +247,71 @@ def test_a_block_may_end_in_another_context(sandbox: Sandbox, where: dict[str, A
 
 
 @pytest.mark.parametrize(
-    "usage",
+    ("usage", "read"),
     [
-        {"input_tokens": 5, "output_tokens": 5},
-        {"prompt_tokens": "1000", "completion_tokens": 1.5, "total_tokens": None},
+        ({"prompt_tokens": 10.0, "completion_tokens": "5", "total_tokens": "15"}, Usage(10, 5, 15)),
+        ({"input_tokens": 10, "output_tokens": 5}, Usage(10, 5, 15)),
+        (
+            {
+                "input_tokens": 10,
+                "output_tokens": 5,
+                "input_tokens_details": {"cached_tokens": 4},
+                "output_tokens_details": {"reasoning_tokens": 3.0},
+            },
+            Usage(10, 5, 15, 4, 3),
+        ),
+        ({"prompt_tokens": -1, "input_tokens": 10, "completion_tokens": 5}, Usage(10, 5, 15)),
+        ({"prompt_tokens": 10, "total_tokens": 15}, Usage(10, 5, 15)),
+        ({"completion_tokens": 5, "total_tokens": 15}, Usage(10, 5, 15)),
+        # More cached tokens than the prompt has cannot be right.
+        ({"prompt_tokens": 10, "completion_tokens": 5, "prompt_cache_hit_tokens": 11}, Usage(10, 5, 15)),
+        (
+            {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": True}},
+            Usage(10, 5, 15),
+        ),
     ],
 )
-def test_a_usage_that_cannot_be_read_is_of_unknown_cost(usage: dict[str, Any]) -> None:
+def test_counts_in_many_forms(usage: dict[str, Any], read: Usage) -> None:
+    assert read_usage(usage) == read
+    cost = cost_of_call({"model": "deepseek-v4-flash", "messages": []}, usage)
+    assert cost is not None
+    assert cost.total > 0
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 10},
+        {"completion_tokens": 5},
+        {"prompt_tokens": 10, "total_tokens": 10},
+        {"total_tokens": 15},
+        {"prompt_tokens": 10, "completion_tokens": -5},
+        {"prompt_tokens": 10, "completion_tokens": True},
+        {"prompt_tokens": 10, "completion_tokens": 1.5},
+        {"prompt_tokens": 10, "completion_tokens": "many"},
+        {"prompt_tokens": 10, "completion_tokens": float("nan")},
+        {"prompt_tokens": 10, "completion_tokens": 1e300},
+    ],
+)
+def test_a_partial_usage_is_of_unknown_cost(usage: dict[str, Any]) -> None:
+    counts = read_usage(usage)
+    assert counts is not None
+    assert counts.partial
+    assert cost_of_call({"model": "deepseek-v4-flash", "messages": []}, usage) is None
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": None, "completion_tokens": 1.5, "total_tokens": None},
+        {"prompt_tokens": "", "completion_tokens": [], "total_tokens": False},
+        {"total_tokens": -3},
+        {},
+        [],
+        7,
+    ],
+)
+def test_a_usage_that_cannot_be_read_is_of_unknown_cost(usage: Any) -> None:
     assert read_usage(usage) is None
 
 
@@ -548,3 +606,16 @@ def test_a_client_of_the_users_own_is_left_as_it_is(sandbox: Sandbox, where: dic
             llm.invoke("Hello")
         assert client.event_hooks == {"request": [], "response": []}
     assert (costs.total.calls, costs.total.calls_of_unknown_cost) == (2, 1)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_partial_usage_in_both_adapters(driver: str, stream: bool, sandbox: Sandbox, where: dict[str, Any]) -> None:
+    unknown = dict.fromkeys(("completion_tokens", "total_tokens", "completion_tokens_details"))
+    sandbox.script(Answer("Hi", usage={**unknown, "prompt_tokens": "10"}), Answer("Hi", usage={"prompt_tokens": 10.0}))
+    with track_cost() as costs:
+        result = DRIVERS[driver](Case("x"), where, stream)
+        assert (result.usage or {})["input"] == 10
+        assert (costs.total.calls_of_unknown_cost, costs.total_usd) == (1, 0)
+        DRIVERS[driver](Case("x"), where, stream)
+        assert (costs.total.calls_of_unknown_cost, costs.total.input_tokens) == (1, 20)

@@ -787,9 +787,9 @@ def test_json_that_was_cut_off_is_an_error(
 ) -> None:
     sandbox.script(*[Answer(text, finish_reason="length")] * 3)
     asked = llm.with_structured_output(schema, method=method)
-    with pytest.raises(OutputParserException, match=r"no whole JSON \(finish_reason='length'"):
+    with pytest.raises(OutputParserException, match=r"not whole JSON \(finish_reason='length'"):
         asked.invoke("As JSON.")
-    with pytest.raises(OutputParserException, match="no whole JSON"):
+    with pytest.raises(OutputParserException, match="not whole JSON"):
         list(asked.stream("As JSON."))
 
 

@@ -205,7 +205,7 @@ def test_invalid_arguments_are_told(llm: EmpirioLabs, sandbox: Sandbox) -> None:
 def test_a_call_cut_short_is_not_taken_for_one_still_growing(llm: EmpirioLabs, sandbox: Sandbox) -> None:
     call = {"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Par'}}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
-    sandbox.script(Answer(body={"id": "1", "choices": [{"index": 0, "message": message, "finish_reason": None}]}))
+    sandbox.script(Answer(body={"id": "1", "choices": [{"index": 0, "message": message, "finish_reason": "length"}]}))
     with pytest.raises(InvalidToolArgumentsError):
         llm.get_tool_calls_from_response(llm.chat_with_tools(TOOLS, "Go"))
 
