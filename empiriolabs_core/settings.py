@@ -9,7 +9,7 @@ connection and is what both adapters inherit. `Settings.request` applies the wir
 * A forced tool choice goes out with thinking off, where the model would refuse it otherwise.
 * JSON output together with web search asks for no Sources footer, which would break the JSON.
 * A JSON schema goes into a system message where the model takes JSON mode, but no schemas.
-* Content that the model's card does not list, such as an image, is refused.
+* Content that the model's card does not list, such as an image, is rejected; in a tool's result, text replaces it.
 * A stream asks for usage.
 * What the endpoint cannot express is refused.
 """
@@ -28,6 +28,7 @@ from empiriolabs_core import catalog
 from empiriolabs_core.arguments import OPTIONS, merge, request_options, sentences, sort_arguments
 from empiriolabs_core.catalog import ModelCard, Parameter, card
 from empiriolabs_core.connection import ConnectionFields
+from empiriolabs_core.content import join_parts
 from empiriolabs_core.endpoints import ENDPOINTS, EndpointName
 from empiriolabs_core.errors import JSON, SettingsError, UnsupportedContentError, excerpt, warn_once
 from empiriolabs_core.gateway import Request
@@ -365,24 +366,40 @@ def _wants_json(response_format: Any) -> bool:
 
 
 def _checked(messages: Sequence[JSON], model: str, known: ModelCard | None) -> Sequence[JSON]:
-    """Return the messages if the model can take what is in them.
+    """Return the messages without content of tool results that the model does not accept.
+
+    A tool has run when its result is sent. An error would end the conversation for good, as the result is sent again
+    with every later turn. So a line of text replaces the content.
 
     Raises:
-        UnsupportedContentError: a part is of a kind that the model's card does not list.
+        UnsupportedContentError: another message has a part of a kind that the model's card does not list.
     """
     if known is None or known.input_modalities is None:
         return messages
-    for number, message in enumerate(messages):
-        content = message.get("content")
-        for part in content if isinstance(content, list) else ():
-            modality = _MODALITIES.get(part["type"])
-            if modality is not None and modality not in known.input_modalities:
-                raise UnsupportedContentError(
-                    f"{model} takes {' and '.join(known.input_modalities)} only, but message {number} "
-                    f"({message['role']}) holds {modality} content, a {part['type']!r} part. Leave it out, or choose "
-                    "another model."
-                )
-    return messages
+    accepted = known.input_modalities
+    return [_accepted(message, number, model, accepted) for number, message in enumerate(messages)]
+
+
+def _accepted(message: JSON, number: int, model: str, accepted: Sequence[str]) -> JSON:
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    kinds = [_MODALITIES.get(part["type"]) for part in parts]
+    rejected = sorted({kind for kind in kinds if kind is not None and kind not in accepted})
+    if not rejected:
+        return message
+    only = f"{model} accepts {' and '.join(accepted)} only"
+    if message["role"] != "tool":
+        part = next(part["type"] for part, kind in zip(parts, kinds, strict=True) if kind in rejected)
+        raise UnsupportedContentError(
+            f"{only}, but message {number} ({message['role']}) holds {rejected[0]} content, a {part!r} part. Leave it "
+            "out, or choose another model."
+        )
+    warn_once(f"{only}: {' and '.join(rejected)} content of tool results is left out, and a line of text says so.")
+    shown = [
+        {"type": "text", "text": f"[{kind} content was left out: {only}.]"} if kind in rejected else part
+        for part, kind in zip(parts, kinds, strict=True)
+    ]
+    return {**message, "content": join_parts(shown, "\n")}
 
 
 def _schema_into_messages(messages: Sequence[JSON], further: JSON, model: str) -> Sequence[JSON]:

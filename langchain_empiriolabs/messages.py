@@ -25,6 +25,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from empiriolabs_core.catalog import may_have_searched
 from empiriolabs_core.citations import Citation, note_sources, read_citations
+from empiriolabs_core.content import as_json, join_parts
 from empiriolabs_core.costs import cost_of_call
 from empiriolabs_core.errors import JSON, UnsupportedContentError, excerpt, readable, warn_once
 from empiriolabs_core.replies import (
@@ -41,6 +42,7 @@ from empiriolabs_core.tool_calls import (
     Leftover,
     ToolCall,
     ToolCallPiece,
+    known_id,
     read_arguments,
     read_calls,
     read_stored_call,
@@ -56,7 +58,7 @@ PROVIDER = "empiriolabs"
 _PASSED_ON = ("image_url", "input_audio", "file", "video_url")
 """Content parts that are in the form of the wire already."""
 
-_SPOKEN = frozenset({"text", "text-plain", "refusal"})
+_SPOKEN = frozenset({"text", "text-plain", "input_text", "output_text", "refusal"})
 _MEDIA = frozenset({"image", "audio", "video", "file", *_PASSED_ON})
 _CALLS = frozenset({"tool_use", "tool_call", "function_call"})
 _NOT_SENT = frozenset(
@@ -84,6 +86,9 @@ _NOT_SENT = frozenset(
 """Blocks of an assistant turn that the wire has no content part for. Tool calls and reasoning have fields
 of their own; another provider's signed thinking and the tools of its servers mean nothing to this one."""
 
+_ANSWERED = _NOT_SENT - {"non_standard"}
+"""Blocks that only answers have. In a user turn they are copies of an answer's."""
+
 
 def convert_messages(messages: Iterable[BaseMessage]) -> list[JSON]:
     """Return the wire messages of a conversation.
@@ -105,7 +110,7 @@ def _convert_message(message: BaseMessage) -> list[JSON]:
         case AIMessage():
             return [_convert_ai(message)]
         case ToolMessage():
-            content = _content(message.content, "\n")
+            content = _result_content(message.content)
             return [{"role": "tool", "tool_call_id": message.tool_call_id, "content": content}]
         case ChatMessage():
             return [_named({"role": message.role, "content": _content(message.content)}, message)]
@@ -120,18 +125,42 @@ def _named(wire: JSON, message: BaseMessage) -> JSON:
 
 
 def _convert_human(message: HumanMessage) -> list[JSON]:
-    """Convert a user turn. Anthropic-style tool results in it become tool messages of their own."""
+    """Convert a user turn.
+
+    Anthropic-style tool results in it become tool messages of their own. Blocks of an answer are left out, as in an
+    assistant turn.
+    """
     if isinstance(message.content, str):
         return [_named({"role": "user", "content": message.content}, message)]
     results = [b for b in message.content if isinstance(b, dict) and b.get("type") == "tool_result"]
-    rest = [block for block in message.content if block not in results]
-    wire: list[JSON] = [
-        {"role": "tool", "tool_call_id": result["tool_use_id"], "content": _content(result.get("content") or "", "\n")}
-        for result in results
-    ]
+    rest = [block for block in message.content if block not in results and _kind(block) not in _ANSWERED]
+    wire: list[JSON] = []
+    for result in results:
+        call_id = known_id(result.get("tool_use_id"), f"The tool result {excerpt(repr(result), 80)}")
+        wire.append({"role": "tool", "tool_call_id": call_id, "content": _result_content(result.get("content"))})
     if rest or not results:
         wire.append(_named({"role": "user", "content": _content(rest)}, message))
     return wire
+
+
+def _kind(block: Any) -> str | None:
+    """Return the type of a content block, if it is a string."""
+    kind = block.get("type") if isinstance(block, Mapping) else "text"
+    return kind if isinstance(kind, str) else None
+
+
+def _result_content(content: Any) -> str | list[JSON]:
+    """Return the wire content of a tool result. Tools return anything, so what has no content part is sent as JSON."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    return join_parts([_result_part(item) for item in (content if isinstance(content, list) else [content])], "\n")
+
+
+def _result_part(item: Any) -> JSON:
+    try:
+        return _part(item)
+    except UnsupportedContentError:
+        return {"type": "text", "text": as_json(item)}
 
 
 def _convert_ai(message: AIMessage) -> JSON:
@@ -167,12 +196,12 @@ def _calls(message: AIMessage, blocks: list[Any]) -> list[JSON]:
 
 
 def _is_call(block: Any) -> bool:
-    return isinstance(block, dict) and (block.get("type") in _CALLS or "toolUse" in block)
+    return isinstance(block, dict) and (_kind(block) in _CALLS or "toolUse" in block)
 
 
 def _is_sent(block: Any) -> bool:
     """Tell whether a block of an assistant turn is content; the turn may be another provider's."""
-    kind = block.get("type") if isinstance(block, dict) else "text"
+    kind = _kind(block)
     if kind in _SPOKEN or kind in _MEDIA:
         return True
     if kind not in _NOT_SENT and not _is_call(block):
@@ -191,17 +220,9 @@ def _reasoning(message: AIMessage, blocks: list[Any]) -> str | None:
     return "".join(pieces) if pieces else None
 
 
-def _content(content: str | Sequence[str | Mapping[str, Any]], between: str = "") -> str | list[JSON]:
-    """Return wire content: a string where all of it is text, which every model takes.
-
-    Blocks of a message are pieces of one text; those of a tool's result are items, with a line break `between`.
-    """
-    if isinstance(content, str):
-        return content
-    parts = [_part(block) for block in content]
-    if all(part["type"] == "text" for part in parts):
-        return between.join(part["text"] for part in parts)
-    return parts
+def _content(content: str | Sequence[str | Mapping[str, Any]]) -> str | list[JSON]:
+    """Return wire content: a string where all of it is text, which every model accepts."""
+    return content if isinstance(content, str) else join_parts([_part(block) for block in content], "")
 
 
 def _text(blocks: list[Any]) -> str:
@@ -212,35 +233,62 @@ def _text(blocks: list[Any]) -> str:
     raise UnsupportedContentError(f"An AI message with {', '.join(kinds)} content cannot be sent: it holds text only.")
 
 
-def _part(block: str | Mapping[str, Any]) -> JSON:
+def _part(block: Any) -> JSON:
+    """Return the wire part of a content block.
+
+    Raises:
+        UnsupportedContentError: the block is malformed, or the wire has no part for it.
+    """
     if isinstance(block, str):
         return {"type": "text", "text": block}
-    kind = block.get("type")
-    if kind == "text-plain" and not block.get("text"):
-        return {"type": "text", "text": _decoded(block)}
+    kind = _kind(block)
+    if kind is None or not isinstance(block, Mapping):
+        raise _unsupported(block)
     if kind in _SPOKEN:
-        return {"type": "text", "text": block.get("text") or block.get("refusal") or ""}
-    if kind in _PASSED_ON and kind in block:
+        return {"type": "text", "text": _spoken(block)}
+    try:
+        part = _media(block, kind)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _unsupported(block) from error
+    if part is None:
+        raise _unsupported(block)
+    return part
+
+
+def _spoken(block: Mapping[str, Any]) -> str:
+    """Return the text of a block of text, of a plain document, or of a refusal."""
+    if block["type"] == "text-plain" and not block.get("text"):
+        return _decoded(block)
+    text = block.get("refusal", block.get("text")) if block["type"] == "refusal" else block.get("text")
+    if not isinstance(text, str):
+        raise UnsupportedContentError(
+            f"A content block of type {block['type']!r} must have its text as a string, got: "
+            f"{excerpt(repr(dict(block)))}."
+        )
+    return text
+
+
+def _media(block: Mapping[str, Any], kind: str) -> JSON | None:
+    """Return the wire part of an image, audio, video or file; `None` for anything else."""
+    if kind in _PASSED_ON and isinstance(block.get(kind), Mapping):
         return dict(block)
-    if kind == "video" and (block.get("url") or block.get("base64")):
-        return {"type": "video_url", "video_url": {"url": block.get("url") or _data_url(block)}}
+    if kind in ("image_url", "video_url") and isinstance(block.get(kind), str):
+        return {"type": kind, kind: {"url": block[kind]}}
+    if kind == "video":
+        url = block.get("url") or (block.get("base64") and _data_url(block))
+        return {"type": "video_url", "video_url": {"url": url}} if isinstance(url, str) else None
     if kind == "image" and isinstance(block.get("source"), Mapping):
         source = block["source"]
-        if not (source.get("url") or source.get("data")):
-            raise _unsupported(block)
-        found = {"base64": source.get("data"), "mime_type": source.get("media_type")}
-        return {"type": "image_url", "image_url": {"url": source.get("url") or _data_url(found)}}
-    try:
-        if is_data_content_block(dict(block)):
-            return convert_to_openai_data_block(dict(block))
-    except (ValueError, KeyError) as error:
-        raise _unsupported(block) from error
-    raise _unsupported(block)
+        inner = {"base64": source.get("data"), "mime_type": source.get("media_type")}
+        url = source.get("url") or (source.get("data") and _data_url(inner))
+        return {"type": "image_url", "image_url": {"url": url}} if isinstance(url, str) else None
+    return convert_to_openai_data_block(dict(block)) if is_data_content_block(dict(block)) else None
 
 
-def _unsupported(block: Mapping[str, Any]) -> UnsupportedContentError:
+def _unsupported(block: Any) -> UnsupportedContentError:
+    kind = f"block of type {block.get('type')!r}" if isinstance(block, Mapping) else type(block).__name__
     return UnsupportedContentError(
-        f"A content block of type {block.get('type')!r} cannot be sent: {excerpt(repr(dict(block)))}. "
+        f"A content {kind} cannot be sent: {excerpt(repr(block))}. "
         "Use text, an image or a video as URL or base64, audio or a file as base64."
     )
 

@@ -24,11 +24,12 @@ from llama_index.core.base.llms.types import (
     VideoBlock,
 )
 from llama_index.core.llms.llm import ToolSelection
-from pydantic import Field
+from pydantic import BaseModel, Field
 from pydantic_core import from_json
 
 from empiriolabs_core.catalog import may_have_searched
 from empiriolabs_core.citations import Citation, note_sources, read_citations
+from empiriolabs_core.content import as_json, join_parts
 from empiriolabs_core.costs import cost_of_call
 from empiriolabs_core.errors import (
     JSON,
@@ -113,7 +114,12 @@ def _message_to_wire(message: ChatMessage) -> JSON:
         raise UnsupportedContentError(f"A message of role {message.role.value!r} cannot be sent.")
     if role == "tool":
         return _result_to_wire(message)
-    wire = _assistant_to_wire(message) if role == "assistant" else {"role": role, "content": _content(message.blocks)}
+    if role == "assistant":
+        wire = _assistant_to_wire(message)
+    else:
+        # Blocks that only answers have are left out of a user's message, into which frameworks copy them.
+        answered = (ThinkingBlock, ToolCallBlock) if role == "user" else ()
+        wire = {"role": role, "content": _content([b for b in message.blocks if not isinstance(b, answered)])}
     if message.additional_kwargs.get("name"):
         wire["name"] = message.additional_kwargs["name"]
     return wire
@@ -122,7 +128,7 @@ def _message_to_wire(message: ChatMessage) -> JSON:
 def _result_to_wire(message: ChatMessage) -> JSON:
     named = message.additional_kwargs.get("name") or excerpt(message.content or "", 40)
     call_id = known_id(message.additional_kwargs.get("tool_call_id"), f"The tool result {named!r}")
-    return {"role": "tool", "content": _content(message.blocks, "\n"), "tool_call_id": call_id}
+    return {"role": "tool", "content": _result_content(message.blocks), "tool_call_id": call_id}
 
 
 def _assistant_to_wire(message: ChatMessage) -> JSON:
@@ -161,19 +167,42 @@ def _older_calls(message: ChatMessage) -> list[JSON]:
     return calls
 
 
-def _content(blocks: Sequence[Any], between: str = "") -> str | list[JSON]:
-    """Return wire content: a string where all of it is text, which every model takes.
+def _content(blocks: Sequence[Any]) -> str | list[JSON]:
+    """Return wire content: a string where all of it is text, which every model accepts."""
+    return join_parts([part for block in blocks for part in _parts(block)], "")
 
-    Blocks of a message are pieces of one text; those of a tool's result are items, with a line break `between`.
-    """
-    pieces = [_parts(block) for block in blocks]
-    parts = [part for piece in pieces for part in piece]
-    if all(part["type"] == "text" for part in parts):
-        return between.join("".join(part["text"] for part in piece) for piece in pieces if piece)
-    return parts
+
+def _result_content(blocks: Sequence[Any]) -> str | list[JSON]:
+    """Return the wire content of a tool result: items. What has no content part is sent as JSON."""
+    items = [_result_parts(block) for block in blocks]
+    whole = [join_parts(item, "") for item in items if item]
+    if all(isinstance(item, str) for item in whole):
+        return "\n".join(item for item in whole if isinstance(item, str))
+    return [part for item in items for part in item]
+
+
+def _result_parts(block: Any) -> list[JSON]:
+    try:
+        return _parts(block)
+    except UnsupportedContentError:
+        return [{"type": "text", "text": as_json(block.model_dump() if isinstance(block, BaseModel) else block)}]
 
 
 def _parts(block: Any) -> list[JSON]:
+    """Return the wire parts of a block.
+
+    Raises:
+        UnsupportedContentError: the block is malformed, or the wire has no part for it.
+    """
+    try:
+        return _known_parts(block)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, UnsupportedContentError):
+            raise
+        raise UnsupportedContentError(f"A {type(block).__name__} cannot be sent: {error}.") from error
+
+
+def _known_parts(block: Any) -> list[JSON]:
     match block:
         case TextBlock():
             return [{"type": "text", "text": block.text}]

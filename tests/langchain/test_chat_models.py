@@ -256,7 +256,7 @@ def test_modalities(where: dict[str, Any], sandbox: Sandbox) -> None:
     sent = convert_messages([HumanMessage([{"type": "text", "text": "See"}, *blocks])])[0]["content"]
     assert [part["type"] for part in sent] == ["text", "image_url", "image_url", "input_audio", "file", "image_url"]
     for block in blocks:
-        with pytest.raises(UnsupportedContentError, match="takes text only"):
+        with pytest.raises(UnsupportedContentError, match="accepts text only"):
             ChatEmpirioLabs(**where).invoke([HumanMessage([block])])
     assert sandbox.requests == []
     with pytest.raises(UnsupportedContentError, match="'hologram'"):

@@ -180,7 +180,7 @@ def test_modalities(llm: EmpirioLabs, sandbox: Sandbox) -> None:
     assert picture["image_url"]["url"] == "data:image/png;base64,iVBORw0KGgo="
     for block in blocks.values():
         message = ChatMessage(blocks=[TextBlock(text="See"), block])
-        with pytest.raises(UnsupportedContentError, match="takes text only"):
+        with pytest.raises(UnsupportedContentError, match="accepts text only"):
             llm.chat([message])
         with pytest.raises(UnsupportedContentError, match="holds text only"):
             to_wire([ChatMessage(role="assistant", blocks=[block])])
