@@ -140,7 +140,7 @@ def test_a_constructors_argument_on_a_call(owner: type[Settings], arguments: dic
     ("call", "told"),
     [
         ({"tools": [len]}, "tools cannot be sent"),
-        ({"response_format": Settings}, "response_format cannot be sent"),
+        ({"response_format": int}, "response_format must be a dict or a pydantic class"),
         ({"seed": math.nan}, "seed cannot be sent"),
         ({"extra_body": {"other": {"key": KEY, "until": object()}}}, "other cannot be sent"),
         (
