@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 import openai
 
+from empiriolabs_core import drain
 from empiriolabs_core.clients import (
     Connection,
     adopt,
@@ -289,7 +290,11 @@ class Gateway:
                         yield from reader.chunks(read)
                         if reader.done:
                             break
-                reader.end()
+                    reader.end()
+                    if reader.done and drain.is_possible(stream.response):
+                        with drain.limited(stream.response) as spend:
+                            for read in reads:
+                                spend(read)
             finally:
                 call.usage = check.usage
 
@@ -309,7 +314,11 @@ class Gateway:
                                 yield chunk
                             if reader.done:
                                 break
-                    reader.end()
+                        reader.end()
+                        if reader.done and drain.is_possible(stream.response):
+                            with drain.limited(stream.response) as spend:
+                                async for read in reads:
+                                    spend(read)
                 finally:
                     call.usage = check.usage
 
