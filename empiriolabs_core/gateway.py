@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import threading
 import weakref
@@ -262,14 +263,16 @@ class Gateway:
 
     def _post(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
         with typed_errors(self.connection, request.body, request.options), self._metered(request) as call:
-            reply = _parsed(self.client.post(path, **self._arguments(request)))
+            binary = openai.HttpxBinaryResponseContent
+            reply = _read(self.client.post(path, **self._arguments(request, binary)))
             call.usage = _usage(request, reply)
             return check(reply)
 
     async def _apost(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
         await _load_off_the_loop()
         with typed_errors(self.connection, request.body, request.options), self._metered(request) as call:
-            reply = _parsed(await self.async_client.post(path, **self._arguments(request)))
+            binary = openai.HttpxBinaryResponseContent
+            reply = _read(await self.async_client.post(path, **self._arguments(request, binary)))
             call.usage = _usage(request, reply)
             return check(reply)
 
@@ -322,7 +325,7 @@ class Gateway:
                 finally:
                     call.usage = check.usage
 
-    def _arguments(self, request: Request) -> Any:
+    def _arguments(self, request: Request, cast_to: type = object) -> Any:
         """Return the arguments of the OpenAI client's `post`, without its typed layer."""
         options = {**request.options, "follow_redirects": False}
         if "timeout" in options:
@@ -332,7 +335,7 @@ class Gateway:
             given = {name.lower() for name in (*dict(self.connection.headers), *options.get("headers", ()))}
             needed = {name: value for name, value in request.endpoint.headers.items() if name not in given}
             options["headers"] = {**needed, **options.get("headers", {})}
-        return {"body": encodable(request.sent), "cast_to": object, "options": options}
+        return {"body": encodable(request.sent), "cast_to": cast_to, "options": options}
 
     @contextlib.contextmanager
     def _metered(self, request: Request) -> Iterator[Call]:
@@ -386,6 +389,20 @@ def _parsed(reply: object) -> object:
         with contextlib.suppress(ValueError, RecursionError):
             return parse(reply.removeprefix("\ufeff").encode())
     return reply
+
+
+def _read(reply: openai.HttpxBinaryResponseContent) -> object:
+    """Return the JSON of a whole reply, or its text if it is not JSON, a web page for instance.
+
+    The content type is not looked at. Reading the bytes here takes a fifth of the client's time for embeddings.
+    """
+    content: bytes = reply.content.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return parse(content)
+    except json.JSONDecodeError:
+        if content.lstrip()[:1] in (b"{", b"["):
+            raise
+        return content.decode()
 
 
 def _drop_closed(of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:

@@ -20,7 +20,7 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.messages.content import InvalidToolCall
 from langchain_core.messages.tool import ToolCall as LangChainToolCall
-from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
+from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from empiriolabs_core.catalog import may_have_searched
@@ -28,6 +28,7 @@ from empiriolabs_core.citations import Citation, note_sources, read_citations
 from empiriolabs_core.content import as_json, join_parts
 from empiriolabs_core.costs import cost_of_call
 from empiriolabs_core.errors import JSON, UnsupportedContentError, excerpt, readable, warn_once
+from empiriolabs_core.prepared import Prepared
 from empiriolabs_core.replies import (
     StreamedReply,
     read_reasoning,
@@ -495,9 +496,11 @@ class ChunkConverter:
         # In the chunk that has it in its metadata too: LangChain puts one over the other, then adds chunks up.
         info = {"finish_reason": delta.finish_reason} if delta.finish_reason else None
         kept = {"reasoning_content": delta.reasoning} if delta.reasoning else {}
-        if not delta.tool_calls:
-            return _text_chunk(delta.text, kept, metadata, info)
+        if info is None and not delta.tool_calls:
+            return _TEXT.chunk(delta.text, kept, metadata)
         pieces = [_call_chunk(piece) for piece in delta.tool_calls]
+        if info is None and all(map(_continues, pieces)):
+            return _CALL.chunk(delta.text, kept, metadata, pieces)
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content=delta.text, additional_kwargs=kept, response_metadata=metadata, tool_call_chunks=pieces
@@ -530,28 +533,44 @@ class ChunkConverter:
         )
 
 
-_EMPTY = ChatGenerationChunk(message=AIMessageChunk(content=""))
+class _PreparedChunk:
+    """Creates chunks as LangChain's constructors do, in less than half the time. Thousands of them come in a stream."""
+
+    def __init__(self, pieces: list[ToolCallChunk]) -> None:
+        message = AIMessageChunk(content="", additional_kwargs={}, response_metadata={}, tool_call_chunks=pieces)
+        if not pieces:
+            message = AIMessageChunk(content="", additional_kwargs={}, response_metadata={})
+        self._message = Prepared(message)
+        self._chunk = Prepared(ChatGenerationChunk(message=message))
+
+    def chunk(
+        self, text: str, additional_kwargs: JSON, response_metadata: JSON, pieces: Sequence[ToolCallChunk] = ()
+    ) -> ChatGenerationChunk:
+        """Return a chunk. Each piece of a call must be one that LangChain could not parse."""
+        message = self._message.new(
+            content=text,
+            additional_kwargs=additional_kwargs,
+            response_metadata=response_metadata,
+            tool_calls=[],
+            invalid_tool_calls=[
+                invalid_tool_call(name=piece["name"], args=piece["args"], id=piece["id"]) for piece in pieces
+            ],
+            tool_call_chunks=list(pieces),
+        )
+        return self._chunk.new(message=message, text=text)
 
 
-def _text_chunk(
-    text: str, additional_kwargs: JSON, response_metadata: JSON, generation_info: JSON | None
-) -> ChatGenerationChunk:
-    """Return a chunk without tool calls.
+_TEXT = _PreparedChunk([])
+_CALL = _PreparedChunk([tool_call_chunk(args="x", index=0)])
 
-    Thousands of these come in a stream. A copy with other values takes two thirds of the time that LangChain's
-    constructors take, which look for tool calls in all of them. Each copy has containers of its own.
-    """
-    message = _EMPTY.message.model_copy(
-        update={
-            "content": text,
-            "additional_kwargs": additional_kwargs,
-            "response_metadata": response_metadata,
-            "tool_calls": [],
-            "invalid_tool_calls": [],
-            "tool_call_chunks": [],
-        }
-    )
-    return _EMPTY.model_copy(update={"message": message, "text": text, "generation_info": generation_info})
+
+def _continues(piece: ToolCallChunk) -> bool:
+    """Return whether LangChain would parse a piece in vain: it has arguments, and they do not begin an object."""
+    arguments = piece["args"]
+    if not arguments or arguments.lstrip(" \t\n\r")[:1] in ("", "{"):
+        return False
+    # What a server sent in place of a name or id is left to LangChain's validation.
+    return isinstance(piece["name"], str | None) and isinstance(piece["id"], str | None)
 
 
 def _call_chunk(piece: ToolCallPiece) -> ToolCallChunk:

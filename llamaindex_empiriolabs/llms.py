@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+import functools
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -24,7 +25,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools.calling import acall_tool_with_selection, call_tool_with_selection
-from llama_index.core.tools.types import ToolOutput
+from llama_index.core.tools.types import ToolMetadata, ToolOutput
 from llama_index.core.types import Model
 from llama_index_instrumentation import get_dispatcher
 from pydantic import ConfigDict, Field
@@ -46,6 +47,7 @@ from llamaindex_empiriolabs.messages import (
     tool_choice_to_wire,
     tool_selections,
 )
+from llamaindex_empiriolabs.observation import observed
 from llamaindex_empiriolabs.structured import FUNCTION_MODES, GrowingObject, call_arguments, object_tool, read_object
 
 if TYPE_CHECKING:
@@ -61,14 +63,6 @@ DEFAULT_CONTEXT_WINDOW = 128_000
 
 DEFAULT_NUM_OUTPUT = 4096
 """Tokens: what the gateway takes for `max_tokens` if none is sent."""
-
-
-_Method = TypeVar("_Method", bound=Callable[..., Any])
-
-
-def _typed(decorator: Callable[..., Any]) -> Callable[[_Method], _Method]:
-    """Return a decorator that keeps the type of the method. LlamaIndex's own types turn it into `Any`."""
-    return decorator
 
 
 class EmpirioLabs(Settings, FunctionCallingLLM):
@@ -118,45 +112,45 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
     # The decorators of the public methods emit events, so no public method calls another: one call, one pair
     # of events.
 
-    @_typed(llm_chat_callback())
+    @observed(llm_chat_callback())
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the answer to a conversation."""
         return self._chat(self._request(messages, kwargs, stream=False))
 
-    @_typed(llm_chat_callback())
+    @observed(llm_chat_callback())
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Return the answer to a conversation."""
         return await self._achat(self._request(messages, kwargs, stream=False))
 
-    @_typed(llm_chat_callback())
+    @observed(llm_chat_callback())
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Yield the answer to a conversation as it grows."""
         return self._stream_chat(self._request(messages, kwargs, stream=True))
 
-    @_typed(llm_chat_callback())
+    @observed(llm_chat_callback())
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Return a generator of the answer to a conversation as it grows."""
         return self._astream_chat(self._request(messages, kwargs, stream=True))
 
-    @_typed(llm_completion_callback())
+    @observed(llm_completion_callback())
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Return the answer to a prompt."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=False)
         return completion_response(self._chat(request))
 
-    @_typed(llm_completion_callback())
+    @observed(llm_completion_callback())
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Return the answer to a prompt."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=False)
         return completion_response(await self._achat(request))
 
-    @_typed(llm_completion_callback())
+    @observed(llm_completion_callback())
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Yield the answer to a prompt as it grows."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=True)
         return (completion_response(response) for response in self._stream_chat(request))
 
-    @_typed(llm_completion_callback())
+    @observed(llm_completion_callback())
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Return a generator of the answer to a prompt as it grows."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=True)
@@ -467,8 +461,22 @@ def _check_tool(tool: BaseTool) -> None:
 def _spec(tool: BaseTool) -> dict[str, Any]:
     """Return a tool for the wire. Of a class that refers to itself, LlamaIndex leaves out which definition it is."""
     _check_tool(tool)
-    spec: dict[str, Any] = tool.metadata.to_openai_tool(skip_length_check=True)
-    fn_schema = tool.metadata.fn_schema
+    metadata = tool.metadata
+    if type(metadata) is not ToolMetadata:
+        return _convert(metadata)
+    spec = _cached_spec(metadata.name, metadata.description, metadata.fn_schema)
+    return {**spec, "function": dict(spec["function"])}
+
+
+@functools.lru_cache(maxsize=1024)
+def _cached_spec(name: str | None, description: str, fn_schema: Any) -> dict[str, Any]:
+    """Return a tool for the wire. Making a schema takes a third of a millisecond, and agents have many tools."""
+    return _convert(ToolMetadata(name=name, description=description, fn_schema=fn_schema))
+
+
+def _convert(metadata: ToolMetadata) -> dict[str, Any]:
+    spec: dict[str, Any] = metadata.to_openai_tool(skip_length_check=True)
+    fn_schema = metadata.fn_schema
     if fn_schema is None or "type" in spec["function"]["parameters"]:
         return spec
     whole = fn_schema.model_json_schema()

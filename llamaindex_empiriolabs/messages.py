@@ -40,6 +40,7 @@ from empiriolabs_core.errors import (
     readable,
     warn_once,
 )
+from empiriolabs_core.prepared import Prepared
 from empiriolabs_core.replies import (
     StreamedReply,
     read_reasoning,
@@ -315,14 +316,25 @@ def _response(
 def _blocks(text: str | None, thought: list[ThinkingBlock], calls: list[ToolCallBlock]) -> list[Any]:
     """Return the blocks of an assistant message: at most one text block, and none on a pure tool turn."""
     if text or not calls:
-        return [*thought, TextBlock(text=text or ""), *calls]
+        return [*thought, _TEXT.new(text=text or ""), *calls]
     return [*thought, *calls]
 
 
 def _assistant(blocks: list[Any], calls: Sequence[ToolCall]) -> ChatMessage:
+    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=_named(calls))
+
+
+def _named(calls: Sequence[ToolCall]) -> JSON:
     # Chat engines recognise a tool turn by this key, and tracers read it in place of the blocks.
-    named = {"tool_calls": [_traced(call) for call in calls]} if calls else {}
-    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=named)
+    return {"tool_calls": [_traced(call) for call in calls]} if calls else {}
+
+
+_TEXT = Prepared(TextBlock(text=""))
+_THINKING = Prepared(ThinkingBlock(content=""))
+_CALL = Prepared(ToolCallBlock(tool_call_id="", tool_name="", tool_kwargs=""))
+_MESSAGE = Prepared(ChatMessage(role=MessageRole.ASSISTANT, blocks=[], additional_kwargs={}))
+_RESPONSE = Prepared(ChatResponse(message=ChatMessage(), raw={}, delta="", additional_kwargs={}))
+"""The objects of streams, as LlamaIndex's constructors leave them."""
 
 
 def _traced(call: ToolCall) -> JSON:
@@ -373,6 +385,7 @@ class StreamedMessage:
         self._reasoning = ""
         self._thought: list[ThinkingBlock] = []
         self._logprobs: list[Any] = []
+        self._partial: dict[int, _Partial] = {}
 
     @readable
     def add(self, chunk: JSON) -> ChatResponse | None:
@@ -387,17 +400,26 @@ class StreamedMessage:
         self._text += delta.text
         if delta.reasoning:
             self._reasoning += delta.reasoning
-            self._thought = [ThinkingBlock(content=self._reasoning)]
+            self._thought = [_THINKING.new(content=self._reasoning, additional_information={})]
         calls = self._reply.tool_calls.calls
-        blocks = [
-            ToolCallBlock(tool_call_id=call.id, tool_name=call.name or "", tool_kwargs=call.arguments) for call in calls
-        ]
-        return ChatResponse(
-            message=_assistant(_blocks(self._text, self._thought, blocks), calls),
+        blocks = _blocks(self._text, self._thought, [self._growing(call) for call in calls])
+        return _RESPONSE.new(
+            message=_MESSAGE.new(blocks=blocks, additional_kwargs=_named(calls)),
             raw=chunk,
             delta=delta.text,
             additional_kwargs={"thinking_delta": delta.reasoning} if delta.reasoning else {},
         )
+
+    def _growing(self, call: ToolCall) -> ToolCallBlock:
+        """Convert a call that is being streamed. Its arguments stay text."""
+        text = call.arguments
+        if call.length > _PARSED_AT_ONCE:
+            text = _LongArguments(text)
+            text.partial = self._partial.setdefault(call.position, _Partial())
+        values: JSON = {"tool_call_id": call.id, "tool_name": call.name or "", "tool_kwargs": text}
+        # What a server sent in place of an id or a name is left to LlamaIndex's validation.
+        known = isinstance(call.id, str | None) and isinstance(call.name, str | None)
+        return _CALL.new(**values) if known else ToolCallBlock(**values)
 
     @readable
     def finish(self) -> EmpirioLabsChatResponse:
@@ -469,8 +491,45 @@ def _selection(block: ToolCallBlock, unusable: JSON | None, *, whole: bool, inva
     return ToolSelection(tool_id=block.tool_call_id or "", tool_name=name, tool_kwargs=given)
 
 
+_PARSED_AT_ONCE = 16_384
+"""Characters of arguments that are parsed with each delta. Longer ones are parsed again after growth by a sixteenth."""
+
+
+class _Partial:
+    """What the arguments of one long call held when they were last parsed.
+
+    Agents keep what they are given with each delta. A copy for each would take gigabytes for arguments of 200 KB.
+    """
+
+    def __init__(self) -> None:
+        self._length = 0
+        self._value: dict[str, Any] = {}
+
+    def read(self, text: str) -> dict[str, Any]:
+        """Return what the arguments hold, or held a sixteenth ago."""
+        if not self._length <= len(text) < self._length * 17 // 16:
+            self._value, self._length = _parse_partial(text), len(text)
+        return self._value
+
+
+class _LongArguments(str):
+    """Arguments that are being streamed. Copies and pickles are plain text."""
+
+    partial: _Partial
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+
 def partial_object(text: str) -> dict[str, Any]:
-    """Return what a JSON object that is still being streamed holds so far."""
+    """Return what a JSON object that is still being streamed holds so far.
+
+    Above 16,384 characters, it may be up to a sixteenth behind.
+    """
+    return text.partial.read(text) if isinstance(text, _LongArguments) else _parse_partial(text)
+
+
+def _parse_partial(text: str) -> dict[str, Any]:
     try:
         value = from_json(text, allow_partial="trailing-strings")
     except ValueError:
