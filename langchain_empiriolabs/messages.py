@@ -494,18 +494,18 @@ class ChunkConverter:
         if delta.finish_reason:
             metadata["finish_reason"] = delta.finish_reason
         # In the chunk that has it in its metadata too: LangChain puts one over the other, then adds chunks up.
-        info = {"finish_reason": delta.finish_reason} if delta.finish_reason else None
+        info: JSON = {"generation_info": {"finish_reason": delta.finish_reason}} if delta.finish_reason else {}
         kept = {"reasoning_content": delta.reasoning} if delta.reasoning else {}
-        if info is None and not delta.tool_calls:
+        if not info and not delta.tool_calls:
             return _TEXT.chunk(delta.text, kept, metadata)
         pieces = [_call_chunk(piece) for piece in delta.tool_calls]
-        if info is None and all(map(_continues, pieces)):
+        if not info and all(map(_continues, pieces)):
             return _CALL.chunk(delta.text, kept, metadata, pieces)
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content=delta.text, additional_kwargs=kept, response_metadata=metadata, tool_call_chunks=pieces
             ),
-            generation_info=info,
+            **info,
         )
 
     @readable

@@ -164,7 +164,7 @@ def test_responses_are_like_the_constructors() -> None:
     ]
     # A field that is set to its default is among the fields that were set.
     blocks[0].model_fields_set.discard("additional_information")
-    named = {"tool_calls": [{"id": "1", "name": "f"}]}
+    named = {"tool_calls": [{"id": "1", "name": "f", "input": '{"a'}]}
     message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=named)
     expected = ChatResponse(message=message, raw=chunk, delta="Hi", additional_kwargs={"thinking_delta": "Hm"})
     assert response == expected
