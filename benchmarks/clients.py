@@ -86,6 +86,19 @@ def langchain_deepseek(base_url: str, model: str, stream: bool) -> Run:
     return _langchain(ChatDeepSeek(model=model, base_url=base_url, api_key="k"), stream)
 
 
+def langchain_imports(base_url: str, model: str, stream: bool) -> Run:
+    """What importing the OpenAI client and LangChain costs, before this package is imported."""
+    import langchain_core.language_models.chat_models
+    import langchain_core.messages
+    import langchain_core.output_parsers
+    import langchain_core.outputs
+    import langchain_core.runnables
+    import langchain_core.utils.function_calling
+    import openai
+
+    return openai_dicts(base_url, model, stream)
+
+
 def langchain_floor(base_url: str, model: str, stream: bool) -> Run:
     from langchain_core.language_models.chat_models import BaseChatModel
     from langchain_core.messages import AIMessage, AIMessageChunk
@@ -123,6 +136,35 @@ def llamaindex_ours(base_url: str, model: str, stream: bool) -> Run:
     from llamaindex_empiriolabs import EmpirioLabs
 
     return _llamaindex(EmpirioLabs(model=model, base_url=base_url, api_key="k"), stream)
+
+
+def llamaindex_ours_handler(base_url: str, model: str, stream: bool) -> Run:
+    """The same while an event handler listens, so that LlamaIndex builds an event for each delta."""
+    from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+    from llama_index_instrumentation import get_dispatcher
+
+    class Handler(BaseEventHandler):
+        def handle(self, event: Any, **kwargs: Any) -> None:
+            pass
+
+    get_dispatcher().event_handlers.append(Handler())
+    return llamaindex_ours(base_url, model, stream)
+
+
+def llamaindex_ours_long(base_url: str, model: str, stream: bool) -> Run:
+    """The same after a conversation of 10,000 messages."""
+    from llama_index.core.base.llms.types import ChatMessage
+
+    from llamaindex_empiriolabs import EmpirioLabs
+
+    llm = EmpirioLabs(model=model, base_url=base_url, api_key="k")
+    messages = [ChatMessage("Hello", role=role) for _ in range(5000) for role in ("user", "assistant")]
+
+    def run() -> None:
+        for _ in llm.stream_chat(messages):
+            pass
+
+    return run
 
 
 def llamaindex_ours_async(base_url: str, model: str, stream: bool) -> Run:
@@ -355,6 +397,29 @@ def concurrent_ours(base_url: str, model: str, stream: bool) -> Run:
     return _many(ChatEmpirioLabs(model=model, base_url=base_url, api_key="k"), STREAMS)
 
 
+def concurrent_ours_aiohttp(base_url: str, model: str, stream: bool) -> Run:
+    """The same over aiohttp."""
+    import openai
+
+    from langchain_empiriolabs import ChatEmpirioLabs
+
+    def run() -> None:
+        async def consume() -> None:
+            # Each connection needs a place: aiohttp would wait for one otherwise.
+            async with openai.DefaultAioHttpClient() as http_client:
+                llm = ChatEmpirioLabs(model=model, base_url=base_url, api_key="k", http_async_client=http_client)
+
+                async def one() -> None:
+                    async for _ in llm.astream(PROMPT):
+                        pass
+
+                await asyncio.gather(*[one() for _ in range(STREAMS)])
+
+        asyncio.run(consume())
+
+    return run
+
+
 def concurrent_dicts(base_url: str, model: str, stream: bool) -> Run:
     """A thousand streams of the OpenAI client below its typed layer, with no framework."""
     import openai
@@ -388,7 +453,7 @@ def concurrent_vendor(base_url: str, model: str, stream: bool) -> Run:
 def measure(client: str, case: str, base_url: str, rounds: int) -> dict[str, Any]:
     """Return the CPU seconds of each round, after one that does not count."""
     started = time.process_time()
-    stream = case.startswith(("text", "args"))
+    stream = case.startswith(("text", "args", "single"))
     run = globals()[client](base_url, case, stream)
     ready, resting_mb = time.process_time() - started, _peak_mb()
     run()

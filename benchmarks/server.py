@@ -1,7 +1,8 @@
 """A server that replays prepared bytes, so that a measurement sees the client's work alone.
 
 The model's name says what to replay: `text-1000` streams a thousand deltas of text after a hundred of
-reasoning, `args-1000` a thousand pieces of one tool call's arguments. Without `stream`, a short answer.
+reasoning, `args-1000` a thousand pieces of one tool call's arguments, `single-1000` the text of `text-1000` with one
+event for each network read. Without `stream`, a short answer.
 """
 
 from __future__ import annotations
@@ -97,10 +98,20 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             content = events(body["model"]) if stream else PLAIN
             kind = b"text/event-stream" if stream else b"application/json"
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (kind, len(content)))
-            writer.write(content)
+            if body["model"].startswith("single"):
+                await _write_singly(writer, content)
+            writer.write(b"" if body["model"].startswith("single") else content)
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
         writer.close()
+
+
+async def _write_singly(writer: asyncio.StreamWriter, content: bytes) -> None:
+    """Write each event for itself, late enough for the client to have read the one before."""
+    for event in content.split(b"\n\n")[:-1]:
+        writer.write(event + b"\n\n")
+        await writer.drain()
+        await asyncio.sleep(0.001)
 
 
 async def _main() -> None:
