@@ -188,10 +188,11 @@ def _start_targets(found: dict[str, dict[str, Any]]) -> list[str]:
     start = ours["ready"] / vendor["ready"]
     least = found["langchain_imports"]["ready"] / vendor["ready"]
     pair = "langchain_ours : langchain_vendor"
+    share = (ours["ready"] - found["langchain_imports"]["ready"]) * 1e3
     return [
         f"| construction | {pair} | 0.01 | {built:.3f} | | |",
         f"| import and construction | {pair} | | {start:.2f} | | {least:.2f} |",
-        f"| our share of the import | ms | 60 | {(ours['ready'] - found['langchain_imports']['ready']) * 1e3:.0f} | | |",
+        f"| our share of the import | ms | 60 | {share:.0f} | | |",
     ]
 
 
@@ -267,7 +268,12 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=3, help="how often all clients take their turn (default: 3)")
     parser.add_argument("--only", default="", help="measure only the cases whose name holds this")
     parser.add_argument("--json", help="file to write the raw results to")
+    parser.add_argument("--show", nargs="*", help="print the tables of such files, and measure nothing")
     chosen = parser.parse_args()
+    if chosen.show:
+        known = {case: found for path in chosen.show for case, found in json.loads(Path(path).read_text()).items()}
+        print(targets(known), table(known), sep="\n\n")
+        return
     pythons = {"python": sys.executable, "vendor": chosen.vendor, "like": chosen.like}
     results = measure_all(pythons, chosen.passes, chosen.only)
     print(targets(results), table(results), sep="\n\n")

@@ -9,6 +9,7 @@ one client only.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import resource
 import sys
@@ -88,14 +89,9 @@ def langchain_deepseek(base_url: str, model: str, stream: bool) -> Run:
 
 def langchain_imports(base_url: str, model: str, stream: bool) -> Run:
     """What importing the OpenAI client and LangChain costs, before this package is imported."""
-    import langchain_core.language_models.chat_models
-    import langchain_core.messages
-    import langchain_core.output_parsers
-    import langchain_core.outputs
-    import langchain_core.runnables
-    import langchain_core.utils.function_calling
-    import openai
-
+    modules = ("language_models.chat_models", "messages", "output_parsers", "outputs", "utils.function_calling")
+    for name in ("openai", *[f"langchain_core.{module}" for module in modules]):
+        importlib.import_module(name)
     return openai_dicts(base_url, model, stream)
 
 

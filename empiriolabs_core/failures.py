@@ -168,7 +168,7 @@ def _failed(connection: Connection, options: JSON, check: Any, error: BaseExcept
         told = "a header of the HTTP client cannot be sent"
     begun = check is not None and check.begun
     whole = "What had come stays valid, but is not a whole answer: ask again"
-    if isinstance(error, openai.APITimeoutError) or kind.endswith("Timeout"):
+    if isinstance(error, openai.APITimeoutError) or kind.endswith(("Timeout", "TimeoutError")):
         timeout = options.get("timeout", connection.timeout)
         late = "sent nothing more" if begun else "did not answer"
         advice = f"{whole}, or raise timeout." if begun else "Raise timeout, or ask for less."
