@@ -88,8 +88,16 @@ async def llamaindex_agent() -> None:
     print(f"  called: {[call.tool_name for call in response.tool_calls]}\n  {response}")
 
 
+def each_endpoint() -> None:
+    """Ask the same on each endpoint of the gateway."""
+    for endpoint in ("chat/completions", "responses", "messages"):
+        llm = ChatEmpirioLabs(model="deepseek-v4-flash", endpoint=endpoint, enable_thinking=False, max_tokens=40)
+        message = llm.invoke("Say hello in one sentence.")
+        print(f"  {endpoint}: {message.content!r}, {message.usage_metadata['input_tokens']} tokens of prompt")
+
+
 def main() -> None:
-    """Run the four."""
+    """Run the five."""
     connect()
     print("\n== LangChain: a chain that streams reasoning and answer ==")
     langchain_chain()
@@ -99,6 +107,8 @@ def main() -> None:
     langchain_agent()
     print("\n== LlamaIndex: an agent with a tool ==")
     asyncio.run(llamaindex_agent())
+    print("\n== One answer per endpoint ==")
+    each_endpoint()
 
 
 if __name__ == "__main__":
