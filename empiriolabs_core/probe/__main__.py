@@ -18,10 +18,9 @@ import openai
 from empiriolabs_core import __version__
 from empiriolabs_core.catalog import card
 from empiriolabs_core.costs import cost_of
-from empiriolabs_core.endpoints import CHAT
 from empiriolabs_core.errors import KEY_VARIABLE, SettingsError, excerpt
-from empiriolabs_core.probe.outcomes import Call, Outcome, send, told
-from empiriolabs_core.probe.questions import NO_MODEL, Outcomes, Probe, probes
+from empiriolabs_core.probe.outcomes import NO_MODEL, Call, Outcome, Outcomes, Probe, send, told
+from empiriolabs_core.probe.questions import probes
 from empiriolabs_core.replies import Usage
 from empiriolabs_core.settings import DEFAULT_MODEL, Settings
 
@@ -48,7 +47,8 @@ def most_usd(call: Call) -> Decimal | None:
     if "reasoning_effort" in body:
         # Which of the two wins is one of the questions.
         budget = max(budget, DEFAULT_BUDGET)
-    output = (body["max_tokens"] + budget) * body.get("n", 1) if call.path == CHAT.path else 0
+    limit = body.get("max_tokens") or body.get("max_output_tokens")
+    output = (limit + budget) * body.get("n", 1) if limit else 0
     cost = cost_of(body["model"], Usage(prompt, output, prompt + output), web_search="web_search_linkup" in body)
     return None if cost is None else cost.total
 

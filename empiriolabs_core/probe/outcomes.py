@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,8 @@ from empiriolabs_core.endpoints import CHAT
 from empiriolabs_core.errors import JSON, excerpt
 from empiriolabs_core.replies import StreamedReply, Usage, read_reasoning, read_usage
 
+NO_MODEL = "no-such-model"
+"""What is asked for where no model shall be found."""
 MOST_CHARACTERS = 1_000_000
 """Of a reply, so many are read."""
 
@@ -23,12 +25,16 @@ _KNOWN = {"id", "object", "created", "model", "choices", "usage", "system_finger
 
 @dataclass(frozen=True)
 class Call:
-    """One request. Without a body, `path` is read; `key` takes the place of the user's, `""` sends none."""
+    """One request. Without a body, `path` is read; `key` takes the place of the user's, `""` sends none.
+
+    `headers` are sent besides.
+    """
 
     label: str
     body: JSON | None
     path: str = CHAT.path
     key: str | None = None
+    headers: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ def told(outcome: Outcome) -> str:
 def send(http: Any, base_url: str, key: str, call: Call, timeout: float) -> Outcome:
     """Send a request, once. Whatever goes wrong is part of the outcome."""
     key = key if call.key is None else call.key
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = {**(call.headers or {}), **({"Authorization": f"Bearer {key}"} if key else {})}
     method, came, deadline = "GET" if call.body is None else "POST", Outcome(), time.monotonic() + timeout
     try:
         with http.stream(method, base_url + call.path, json=call.body, headers=headers, timeout=timeout) as response:
@@ -148,3 +154,28 @@ def send(http: Any, base_url: str, key: str, call: Call, timeout: float) -> Outc
     except Exception as error:  # Which classes there are depends on the client's HTTP library.
         return replace(came, failure=f"{type(error).__name__}: {error}")
     return came
+
+
+Outcomes = Mapping[str, Outcome]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question, the requests that settle it, and how to read what comes of them."""
+
+    name: str
+    question: str
+    calls: Sequence[Call]
+    read: Callable[[Outcomes], str]
+
+
+def each(outcomes: Outcomes, say: Callable[[Outcome], str]) -> str:
+    """Say something about each outcome, in one sentence."""
+    return "; ".join(f"{label}: {say(outcome)}" for label, outcome in outcomes.items()) + "."
+
+
+def taken(outcome: Outcome) -> str:
+    """Say whether a request was accepted."""
+    if outcome.accepted:
+        return "accepted"
+    return f"refused ({outcome.status})" if outcome.refused else f"not answered ({outcome.status or 'no status'})"

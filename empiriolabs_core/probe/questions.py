@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from empiriolabs_core.errors import JSON
-from empiriolabs_core.probe.outcomes import Call, Outcome, choices_of
+from empiriolabs_core.probe.endpoint_questions import endpoint_probes
+from empiriolabs_core.probe.outcomes import NO_MODEL, Call, Outcome, Outcomes, Probe, choices_of, each, taken
 from empiriolabs_core.settings import DEFAULT_MODEL
 from empiriolabs_core.vectors import DOCUMENTED_BATCH, EMBEDDINGS, EmbeddingFields
-
-NO_MODEL = "no-such-model"
-"""What is asked for where no model shall be found."""
-
-Outcomes = Mapping[str, Outcome]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A question, the requests that settle it, and how to read what comes of them."""
-
-    name: str
-    question: str
-    calls: Sequence[Call]
-    read: Callable[[Outcomes], str]
-
 
 _THINK: JSON = {"enable_thinking": True, "thinking_budget": 128}
 _OFF: JSON = {"enable_thinking": False}
@@ -87,7 +71,7 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
                 later("call turn, content empty", {**_LOOP[0], "content": ""}, _LOOP[1]),
                 chat("name with a space", messages=[{"role": "user", "name": "Ada L", "content": "Hello."}], **_OFF),
             ],
-            lambda outcomes: _each(outcomes, _taken),
+            lambda outcomes: each(outcomes, taken),
         ),
         Probe(
             "tool choice",
@@ -165,6 +149,7 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
             ],
             _embeddings,
         ),
+        *endpoint_probes(model),
         Probe(
             "errors",
             "What do refusals look like?",
@@ -180,16 +165,6 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
     ]
 
 
-def _each(outcomes: Outcomes, say: Callable[[Outcome], str]) -> str:
-    return "; ".join(f"{label}: {say(outcome)}" for label, outcome in outcomes.items()) + "."
-
-
-def _taken(outcome: Outcome) -> str:
-    if outcome.accepted:
-        return "accepted"
-    return f"refused ({outcome.status})" if outcome.refused else f"not answered ({outcome.status or 'no status'})"
-
-
 def _tool_loop(outcomes: Outcomes) -> str:
     without, empty, whole = (outcomes[label] for label in ("without", "empty", "with"))
     if without.refused and whole.accepted:
@@ -197,7 +172,7 @@ def _tool_loop(outcomes: Outcomes) -> str:
         return f"Enforced: without reasoning_content the turn is refused; an empty one {fill}."
     if without.accepted and whole.accepted:
         return "Not enforced: the turn is taken with reasoning_content and without."
-    return f"Unclear. {_each(outcomes, _taken)}"
+    return f"Unclear. {each(outcomes, taken)}"
 
 
 def _tool_choice(outcomes: Outcomes) -> str:
@@ -211,20 +186,20 @@ def _tool_choice(outcomes: Outcomes) -> str:
             f"Forced choices are accepted: the tool is {'' if called else 'not always '}called, "
             f"{'with' if reasoned else 'without'} reasoning."
         )
-    return f"Unclear. {_each(outcomes, _taken)}"
+    return f"Unclear. {each(outcomes, taken)}"
 
 
 def _response_format(outcomes: Outcomes) -> str:
     said = outcomes["catalogue"].first.get("structured_output", "nothing")
-    return f"{_each(outcomes, _taken)} The catalogue's structured_output: {said}."
+    return f"{each(outcomes, taken)} The catalogue's structured_output: {said}."
 
 
 def _controls(outcomes: Outcomes) -> str:
     def say(outcome: Outcome) -> str:
         thought = outcome.reasoning or (outcome.tokens and outcome.tokens.reasoning_tokens)
-        return "reasoned" if thought else "did not reason" if outcome.accepted else _taken(outcome)
+        return "reasoned" if thought else "did not reason" if outcome.accepted else taken(outcome)
 
-    return _each(outcomes, say)
+    return each(outcomes, say)
 
 
 def _stream(outcomes: Outcomes) -> str:
@@ -235,7 +210,7 @@ def _stream(outcomes: Outcomes) -> str:
         done = "[DONE]" if "[DONE]" in outcome.events else "no [DONE]"
         return f"{len(outcome.objects)} chunks, {comments} comments, {done}, usage keys {', '.join(keys) or 'none'}"
 
-    return _each(outcomes, say)
+    return each(outcomes, say)
 
 
 def _search(outcomes: Outcomes) -> str:
@@ -245,7 +220,7 @@ def _search(outcomes: Outcomes) -> str:
         links = len(re.findall("https?://", text))
         return f"{heading} of sources, {links} links, further keys {outcome.further_keys}, the text ends {text[-80:]!r}"
 
-    return _each(outcomes, say)
+    return each(outcomes, say)
 
 
 def _fields(outcomes: Outcomes) -> str:
@@ -257,16 +232,16 @@ def _fields(outcomes: Outcomes) -> str:
     probs = any(choice.get("logprobs") for choice in choices_of(outcomes["logprobs"].first))
     return (
         f"{inside} towards max_tokens; n=2 gives {len(choices_of(outcomes['n=2'].first))} choices; logprobs "
-        f"{'come' if probs else 'do not come'}. {_each(outcomes, _taken)}"
+        f"{'come' if probs else 'do not come'}. {each(outcomes, taken)}"
     )
 
 
 def _embeddings(outcomes: Outcomes) -> str:
     def say(outcome: Outcome) -> str:
         kinds = [type(entry.get("embedding")).__name__ for entry in outcome.first.get("data") or ()]
-        return f"{_taken(outcome)}, {len(kinds)} vectors{f' as {kinds[0]}' if kinds else ''}"
+        return f"{taken(outcome)}, {len(kinds)} vectors{f' as {kinds[0]}' if kinds else ''}"
 
-    return _each(outcomes, say)
+    return each(outcomes, say)
 
 
 def _errors(outcomes: Outcomes) -> str:
@@ -274,4 +249,4 @@ def _errors(outcomes: Outcomes) -> str:
         keys = outcome.error if isinstance(outcome.error, Mapping) else ()
         return f"{outcome.status} with keys {', '.join(keys) or 'none'}, headers {', '.join(sorted(outcome.headers))}"
 
-    return _each(outcomes, say)
+    return each(outcomes, say)

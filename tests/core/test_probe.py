@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -70,7 +71,7 @@ def test_the_strict_sandbox(sandbox: Sandbox, run: Run) -> None:
     ]
     amounts = [most_usd(call) for call in calls]
     most = sum((amount for amount in amounts if amount is not None), Decimal(0))
-    assert Decimal(0) < sum((cost.total for cost in billed if cost), Decimal(0)) < most < Decimal("0.30")
+    assert Decimal(0) < sum((cost.total for cost in billed if cost), Decimal(0)) < most < Decimal("0.33")
     assert f"all of it costs at most ${most:.4f}" in plan(probes())
 
 
@@ -102,7 +103,8 @@ def test_whatever_fails_the_other_probes_go_on(sandbox: Sandbox, run: Run) -> No
         Fault("bad_utf8"),
         Fault("empty"),
     ]
-    for probe, fault in zip(probes(), broken, strict=True):
+    # The probes of the other endpoints meet the same faults again.
+    for probe, fault in zip(probes(), itertools.cycle(broken), strict=False):
         sandbox.fail(fault, *[None for call in probe.calls[1:] if call.body is not None])
     report = run(sandbox, "--timeout", "2")
     for number, probe in enumerate(probes(), 1):
@@ -119,7 +121,7 @@ def test_whatever_fails_the_other_probes_go_on(sandbox: Sandbox, run: Run) -> No
 def test_without_a_key_it_says_what_it_would_do(capsys: pytest.CaptureFixture[str]) -> None:
     main([])
     shown = capsys.readouterr().out
-    assert "10. errors" in shown
+    assert "20. errors" in shown
     assert "all of it costs at most $0." in shown
     assert shown.endswith("Nothing was sent. Set EMPIRIOLABS_API_KEY to ask.\n")
 
