@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from llama_index.core.instrumentation import get_dispatcher
 
 from empiriolabs_core.catalog import CARDS, READ_ON
 from empiriolabs_core.sandbox import Sandbox
 from empiriolabs_core.sandbox.faults import KINDS
+from tests.consumers import kit
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
@@ -42,8 +47,39 @@ def test_snippet(
     monkeypatch.setenv("EMPIRIOLABS_API_BASE", sandbox.base_url)
     monkeypatch.syspath_prepend(ROOT / "distributions/llama-index-llms-empiriolabs")
     assert unasserted(snippet) == []
-    exec(compile(snippet, "<document>", "exec"), {})
+    with _traced(snippet, monkeypatch):
+        exec(compile(snippet, "<document>", "exec"), {})
     assert missing(snippet, capsys.readouterr().out) == []
+
+
+@pytest.fixture(autouse=True)
+def _process_as_before() -> Iterator[None]:
+    """Take back what snippets set for the whole process: levels and handlers of logging, LlamaIndex's handlers."""
+    dispatcher = get_dispatcher()
+    handlers = list(dispatcher.event_handlers)
+    yield
+    dispatcher.event_handlers = handlers
+    for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+        logging.getLogger(name).handlers.clear()
+
+
+@contextmanager
+def _traced(snippet: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Skip a snippet whose tracer is not installed, and send LangSmith's traces to a collector on this machine."""
+    for module in re.findall(r"^from (langsmith|openinference\S+|opentelemetry\.sdk\S+) ", snippet, flags=re.MULTILINE):
+        kit(module)
+    if "langsmith" not in snippet:
+        yield
+        return
+    from tests.consumers.collector import collector
+
+    with collector() as running:
+        monkeypatch.setenv("LANGSMITH_ENDPOINT", running.url)
+        monkeypatch.setenv("LANGSMITH_API_KEY", "traces")
+        yield
+        assert running.told("llm")
+        assert os.environ["EMPIRIOLABS_API_KEY"].encode() not in b"".join(running.raw)
 
 
 def outputs(snippet: str) -> dict[int, list[str]]:
