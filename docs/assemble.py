@@ -29,7 +29,8 @@ SECTIONS = {
     "Getting started": ["docs/start/*.md"],
     "Guides": [
         *[f"docs/guides/{name}.md" for name in ("reasoning", "tools", "structured-output", "web-search")],
-        *[f"docs/guides/{name}.md" for name in ("retrieval", "costs", "errors", "testing", "*")],
+        *[f"docs/guides/{name}.md" for name in ("images-and-files", "retrieval", "async", "production", "errors")],
+        *[f"docs/guides/{name}.md" for name in ("costs", "token-usage", "testing", "*")],
     ],
     "Cookbook": ["cookbook/README.md", "cookbook/*.ipynb"],
     "Features": ["docs/features.md"],

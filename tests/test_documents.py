@@ -43,6 +43,11 @@ NOTEBOOKS = sorted((ROOT / "cookbook").glob("*.ipynb"))
 def test_snippet(
     snippet: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    run(snippet, sandbox, monkeypatch, capsys)
+
+
+def run(snippet: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run a snippet against the sandbox, and compare its output with what it states."""
     monkeypatch.setenv("EMPIRIOLABS_API_KEY", sandbox.api_key)
     monkeypatch.setenv("EMPIRIOLABS_API_BASE", sandbox.base_url)
     monkeypatch.syspath_prepend(ROOT / "distributions/llama-index-llms-empiriolabs")
