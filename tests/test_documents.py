@@ -52,6 +52,7 @@ def run(snippet: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("EMPIRIOLABS_API_BASE", sandbox.base_url)
     monkeypatch.syspath_prepend(ROOT / "distributions/llama-index-llms-empiriolabs")
     assert unasserted(snippet) == []
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
     with _traced(snippet, monkeypatch):
         exec(compile(snippet, "<document>", "exec"), {})
     assert missing(snippet, capsys.readouterr().out) == []
