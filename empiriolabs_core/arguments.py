@@ -20,7 +20,7 @@ from empiriolabs_core.suggestions import suggestion
 DEFAULT_TIMEOUT = 900.0
 """Seconds: the gateway's own limit for one request is 15 minutes."""
 
-OPTIONS = ("timeout", "request_timeout", "max_retries", "extra_headers")
+OPTIONS = ("timeout", "request_timeout", "total_timeout", "max_retries", "extra_headers")
 """Arguments of a call that are about the request, not its body."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -159,6 +159,8 @@ def request_options(call: Mapping[str, Any]) -> JSON:
             if "timeout" in options:
                 raise SettingsError(_given_twice("timeout", name))
             options["timeout"] = check_timeout(value)
+        elif name == "total_timeout" and value is not None:
+            options["total_timeout"] = check_total_timeout(value)
         elif name == "max_retries" and value is not None:
             options["max_retries"] = check_retries(value)
         elif name == "extra_headers" and value is not None:
@@ -167,25 +169,50 @@ def request_options(call: Mapping[str, Any]) -> JSON:
 
 
 def check_timeout(value: Any) -> Any:
-    """Return a usable timeout; `None` is the default, since waiting for ever is never wanted."""
+    """Return a usable timeout; `None` is the default, since waiting for ever is never wanted.
+
+    Raises:
+        SettingsError: it is neither a number of seconds, more than 0 and at most 1,000,000, nor an `openai.Timeout` of
+            such numbers.
+    """
     if value is None:
         return DEFAULT_TIMEOUT
-    if all(hasattr(value, phase) for phase in _PHASES):
-        if unlimited := sorted(phase for phase in _PHASES if getattr(value, phase) is None):
-            raise SettingsError(
-                f"timeout={value!r} sets no limit for {' and '.join(unlimited)}. Give each one seconds."
-            )
-        return value
     if isinstance(value, Mapping) and value.keys() == _PHASES:
         # What an openai.Timeout is in JSON.
         from openai import Timeout
 
-        return Timeout(**value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST:
+        value = Timeout(**value)
+    if all(hasattr(value, phase) for phase in _PHASES):
+        wrong = sorted(phase for phase in _PHASES if not _is_seconds(getattr(value, phase)))
+        if wrong:
+            raise SettingsError(
+                f"timeout: {' and '.join(wrong)} must be a number of seconds, more than 0 and at most {_LONGEST:,}, "
+                f"got {value!r}."
+            )
+        return value
+    if not _is_seconds(value):
         raise SettingsError(
-            f"timeout={value!r} is no positive number of seconds up to {_LONGEST:,}, nor an openai.Timeout."
+            f"timeout must be a number of seconds, more than 0 and at most {_LONGEST:,}, or an openai.Timeout, got "
+            f"{value!r}."
         )
     return value
+
+
+def check_total_timeout(value: Any) -> float | None:
+    """Return a usable limit for a whole call; `None` for no limit.
+
+    Raises:
+        SettingsError: it is not a number of seconds, more than 0 and at most 1,000,000.
+    """
+    if value is not None and not _is_seconds(value):
+        raise SettingsError(
+            f"total_timeout must be a number of seconds, more than 0 and at most {_LONGEST:,}, got {value!r}."
+        )
+    return None if value is None else float(value)
+
+
+def _is_seconds(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 < value <= _LONGEST
 
 
 def check_retries(value: Any) -> int:
@@ -203,9 +230,14 @@ def hidden_headers(headers: Any, what: str) -> Headers:
     """
     if isinstance(headers, Mapping):
         return headers if isinstance(headers, Headers) else Headers(headers)
-    kind = type(headers).__name__
+    error = _not_a_dict(headers, what)
+    # No frame of the error shows them.
     del headers
-    raise SettingsError(f"{what} must be a dict of header names and values, got {kind}.")
+    raise error
+
+
+def _not_a_dict(headers: Any, what: str) -> SettingsError:
+    return SettingsError(f"{what} must be a dict of header names and values, got {type(headers).__name__}.")
 
 
 def hide_headers(call: dict[str, Any]) -> None:
@@ -220,8 +252,11 @@ def check_headers(headers: Any, what: str) -> Headers:
     Raises:
         SettingsError: they are not a dict, or a name or value cannot be sent.
     """
-    checked = hidden_headers(headers, what)
+    error = None if isinstance(headers, Mapping) else _not_a_dict(headers, what)
+    checked = Headers() if error else hidden_headers(headers, what)
     del headers
+    if error:
+        raise error
     wrong = next(filter(None, (_wrong_with_header(name, value, what) for name, value in checked.items())), None)
     if wrong:
         raise SettingsError(f"{what}: {wrong}.")

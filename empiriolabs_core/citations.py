@@ -73,14 +73,19 @@ def _linked(match: re.Match[str]) -> Citation:
     return Citation(url, match["title"] or None)
 
 
+def _is_link(url: str) -> bool:
+    """Return whether a source can be shown as a link. A `javascript:` or `data:` URL would be run by a browser."""
+    return url[:8].lower().startswith(("http://", "https://"))
+
+
 def _citation(entry: Any) -> Citation | None:
     if isinstance(entry, str):
-        return Citation(entry)
+        return Citation(entry) if _is_link(entry) else None
     if not isinstance(entry, Mapping):
         return None
     inner = entry.get("url_citation", entry)
     url = inner.get("url") if isinstance(inner, Mapping) else None
-    if not isinstance(url, str):
+    if not isinstance(url, str) or not _is_link(url):
         return None
     cited = inner.get("cited_text") or inner.get("snippet") or inner.get("content")
     title, start, end = (inner.get(name) for name in ("title", "start_index", "end_index"))

@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import os
 import ssl
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,13 +21,13 @@ import openai
 from pydantic import SecretStr
 
 from empiriolabs_core import __version__
-from empiriolabs_core.errors import JSON, SettingsError, UsageError
+from empiriolabs_core.errors import JSON, NoAnswerInTimeError, SettingsError, UsageError
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to wait for a connection. The rest of a timeout is for the answer."""
 
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
-_Client = TypeVar("_Client")
+_HttpClient = TypeVar("_HttpClient")
 _OpenAI = TypeVar("_OpenAI", openai.OpenAI, openai.AsyncOpenAI)
 
 
@@ -46,6 +47,7 @@ class Connection:
         base_url: URL of the API.
         api_key: API key.
         timeout: seconds, or an `openai.Timeout`.
+        total_timeout: seconds for a whole call, with its retries; `None` for no limit.
         max_retries: how often the OpenAI client repeats a request.
         headers: further HTTP headers, as names and values.
         http_client: HTTP client for synchronous calls; `None` for the OpenAI client's default.
@@ -55,6 +57,7 @@ class Connection:
     base_url: str
     api_key: SecretStr
     timeout: Any
+    total_timeout: float | None
     max_retries: int
     headers: Headers
     http_client: Any
@@ -70,14 +73,69 @@ class Connection:
         raise UsageError("A Connection holds an API key and cannot be pickled. Pickle the model instead.")
 
 
+class TimeLeft(openai.Timeout):
+    """The limits of each phase of a request, never more than the time that is left of a call.
+
+    The OpenAI client reads them anew for each attempt. Asyncio has a limit of its own, so this matters to sync calls.
+
+    Args:
+        timeout: the limits, or seconds for each phase.
+        total: seconds for the whole call, from now on.
+    """
+
+    def __init__(self, timeout: Any, total: float) -> None:
+        limits = phases(timeout)
+        self._limits = {phase: getattr(limits, phase) for phase in ("connect", "read", "write", "pool")}
+        self._end = time.monotonic() + total
+        self.total = total
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left, 0 or more."""
+        return max(self._end - time.monotonic(), 0.0)
+
+    def check(self) -> None:
+        """Raise `NoAnswerInTimeError` if no time is left."""
+        if not self.left:
+            raise self.error()
+
+    def error(self) -> NoAnswerInTimeError:
+        """Return the error for a call that took too long."""
+        return NoAnswerInTimeError(
+            f"The answer was not complete after total_timeout={self.total:g} seconds, retries included. Raise "
+            "total_timeout, or ask for less. What a stream yielded stays valid.",
+            None,
+        )
+
+    def __getattr__(self, phase: str) -> float:
+        """Return the limit of a phase."""
+        if phase not in self.__dict__.get("_limits", ()):
+            raise AttributeError(phase)
+        self.check()
+        return min(float(self._limits[phase]), self.left)
+
+    def __repr__(self) -> str:
+        """Return the limit of the call."""
+        return f"TimeLeft(total={self.total:g})"
+
+
+class _Client(openai.OpenAI):
+    """The OpenAI client, which waits between two attempts no longer than the time that is left of a call."""
+
+    # Private to the OpenAI client, as there is no public way. Without it, a call may end late by one such wait.
+    def _calculate_retry_timeout(self, remaining_retries: int, options: Any, response_headers: Any = None) -> float:
+        seconds = super()._calculate_retry_timeout(remaining_retries, options, response_headers)
+        return min(seconds, options.timeout.left) if isinstance(options.timeout, TimeLeft) else seconds
+
+
 def public_connection(base_url: str, timeout: float) -> Connection:
     """Return the connection to a route that needs no key."""
-    return Connection(base_url, SecretStr("none"), timeout, 2, Headers(), None, None)
+    return Connection(base_url, SecretStr("none"), timeout, None, 2, Headers(), None, None)
 
 
 def sync_client(connection: Connection, http_client: Any) -> openai.OpenAI:
     """Return an OpenAI client over an HTTP client."""
-    return _isolated(openai.OpenAI(**_client_arguments(connection), http_client=http_client), connection)
+    return _isolated(_Client(**_client_arguments(connection), http_client=http_client), connection)
 
 
 def async_client(connection: Connection, http_client: Any) -> openai.AsyncOpenAI:
@@ -85,7 +143,7 @@ def async_client(connection: Connection, http_client: Any) -> openai.AsyncOpenAI
     return _isolated(openai.AsyncOpenAI(**_client_arguments(connection), http_client=http_client), connection)
 
 
-def own_http_client(kind: Callable[..., _Client], event_hooks: Any = None) -> _Client:
+def own_http_client(kind: Callable[..., _HttpClient], event_hooks: Any = None) -> _HttpClient:
     """Return a new HTTP client of one of the OpenAI client's classes, with the process's TLS context.
 
     Args:

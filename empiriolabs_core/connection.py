@@ -27,6 +27,7 @@ from empiriolabs_core.arguments import (
     check_key,
     check_retries,
     check_timeout,
+    check_total_timeout,
     check_url,
     sentences,
 )
@@ -76,6 +77,11 @@ class ConnectionFields(BaseModel):
 
     timeout: Any = Field(default=DEFAULT_TIMEOUT, validation_alias=AliasChoices("timeout", "request_timeout"))
     """Seconds without a byte after which a request fails, or an `openai.Timeout`. Default: 900."""
+
+    total_timeout: float | None = None
+    """Seconds for a whole call, more than 0: from the first attempt to the end of the answer, with retries, the waits
+    between them, and a whole stream. Exact in async code; in sync code a call may end one read late, and a broken
+    reply is not repeated. Default: no limit."""
 
     max_retries: Annotated[int, Field(strict=True, ge=0)] = 2
     """How often the OpenAI client repeats a request after 408, 409, 429, 5xx or a lost connection, 0 or more.
@@ -139,6 +145,11 @@ class ConnectionFields(BaseModel):
     def _finite_timeout(cls, value: Any) -> Any:
         return check_timeout(value)
 
+    @field_validator("total_timeout", mode="before")
+    @classmethod
+    def _usable_total(cls, value: Any) -> Any:
+        return check_total_timeout(value)
+
     @field_validator("default_headers")
     @classmethod
     def _sendable_headers(cls, value: Any) -> Any:
@@ -154,6 +165,11 @@ class ConnectionFields(BaseModel):
         value = check_http_client(value, str(field.field_name))
         adopt(value)
         return value
+
+    def __repr_args__(self) -> Any:
+        """Hide a URL that was assigned with a user name, a password or a query."""
+        for name, value in super().__repr_args__():
+            yield name, "<hidden>" if name == "base_url" and set(str(value)) & set("@?#") else value
 
     def __getstate__(self) -> dict[Any, Any]:
         """Leave out the key, and what cannot travel."""
@@ -201,6 +217,7 @@ class ConnectionFields(BaseModel):
             base_url=check_url(_url(self.base_url)),
             api_key=check_key(self.api_key if isinstance(self.api_key, SecretStr) else SecretStr(self.api_key)),
             timeout=check_timeout(self.timeout),
+            total_timeout=check_total_timeout(self.total_timeout),
             max_retries=check_retries(self.max_retries),
             headers=check_headers({} if self.default_headers is None else self.default_headers, "default_headers"),
             http_client=check_http_client(self.http_client, "http_client"),

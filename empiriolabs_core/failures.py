@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -13,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 import openai
 
 from empiriolabs_core import __version__
-from empiriolabs_core.clients import Connection
+from empiriolabs_core.clients import Connection, TimeLeft
 from empiriolabs_core.errors import (
     DEFAULT_API_BASE,
     JSON,
@@ -36,37 +34,62 @@ _HTTP_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2", "anyio", "h11", "
 _PUBLIC_HEADERS = frozenset(
     {"accept", "accept-encoding", "accept-language", "connection", "content-type", "user-agent"}
 )
+_ALMOST = 0.01
+"""Seconds. A read whose timeout is the time that is left may end a little before it."""
 _SHORTEST_SECRET = 8
 """Characters. Replacing shorter values, such as the `7` of a header, would garble messages."""
 
 
-@contextlib.contextmanager
-def typed_errors(
-    connection: Connection, body: JSON | None = None, options: JSON | None = None, check: Any = None
-) -> Iterator[None]:
-    """Raise what goes wrong as a typed error that says where, with a note of what a report needs.
+class typed_errors:
+    """Raises what goes wrong within it as a typed error that says where, with a note of what a report needs.
 
-    The error has no cause and no context: the OpenAI client's and the HTTP library's errors and frames hold the key.
+    The error has no cause, no context and no inner frames: the OpenAI client's and the HTTP library's hold the key, and
+    those that read a reply hold what the gateway may have repeated of it.
 
     Args:
         connection: where the request goes.
         body: the JSON body.
         options: the options of the request.
         check: the `StreamCheck` of a stream.
+        limit: the time that is left of the call.
     """
-    try:
-        yield
-    except Exception as error:
-        typed = _typed(error, connection, body or {}, options or {}, check)
+
+    def __init__(
+        self,
+        connection: Connection,
+        body: JSON | None = None,
+        options: JSON | None = None,
+        check: Any = None,
+        limit: TimeLeft | None = None,
+    ) -> None:
+        self._connection = connection
+        self._body, self._options = body or {}, options or {}
+        self._check, self._limit = check, limit
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise the typed error, if there is one."""
+        typed = self._typed(error) if isinstance(error, Exception) else None
         if typed is None:
-            raise
-        _scrub(typed, _secrets(connection, options or {}))
-        if isinstance(typed, openai.OpenAIError) and sys.version_info >= (3, 11):
-            typed.add_note(_facts(connection, body or {}, typed))
+            return
+        del kind, error, trace
         try:
-            raise typed from None
+            raise typed.with_traceback(None) from None
         finally:
             typed.__context__ = None
+
+    def _typed(self, error: Exception) -> Exception | None:
+        typed = _typed(error, self._connection, self._body, self._options, self._check)
+        if typed is None:
+            return None
+        if isinstance(typed, openai.APITimeoutError) and self._limit is not None and self._limit.left < _ALMOST:
+            typed = self._limit.error()
+        _scrub(typed, _secrets(self._connection, self._options))
+        if isinstance(typed, openai.OpenAIError) and sys.version_info >= (3, 11):
+            typed.add_note(_facts(self._connection, self._body, typed))
+        return typed
 
 
 def _facts(connection: Connection, body: JSON, error: Exception) -> str:
@@ -230,8 +253,8 @@ def _bare_response(response: Any, secrets: list[str]) -> Any:
         content = b""
     for secret in secrets:
         content = content.replace(secret.encode(), b"***")
-    # The content has been decoded, and its length may differ.
-    dropped = ("content-encoding", "content-length", "transfer-encoding", "set-cookie")
+    # The content has been decoded, and its length may differ. The target of a redirect may contain a password.
+    dropped = ("content-encoding", "content-length", "transfer-encoding", "set-cookie", "location")
     headers = [(name, _scrubbed(value, secrets)) for name, value in response.headers.items() if name not in dropped]
     return type(response)(
         response.status_code, headers=headers, content=content, request=_bare_request(response.request)

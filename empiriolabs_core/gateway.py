@@ -12,15 +12,17 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import openai
 
 from empiriolabs_core import drain
 from empiriolabs_core.clients import (
     Connection,
+    Headers,
+    TimeLeft,
     adopt,
     async_client,
     check_usable,
@@ -36,6 +38,7 @@ from empiriolabs_core.failures import typed_errors, unsendable
 from empiriolabs_core.replies import StreamCheck, check_completion, check_error, check_object
 from empiriolabs_core.surrogates import encodable
 
+_Result = TypeVar("_Result")
 _MOST_KEPT = 10_000_000
 """Bytes of a body that are kept while no event has come."""
 
@@ -107,6 +110,11 @@ class Call:
     def answered(self, status: int) -> None:
         """Note the status of a reply. Only success is billed."""
         self._sent = self._sent and status < 300
+
+    def note(self, request: Request, reply: object) -> object:
+        """Return a reply, and note its usage. No frame of an error shows it: it may repeat the key."""
+        self.usage = _usage(request, reply)
+        return reply
 
     def end(self, error: BaseException | None, request: Request) -> None:
         """Settle the bill."""
@@ -262,34 +270,38 @@ class Gateway:
         return await self._apost(path, request, check_object)
 
     def _post(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
-        with typed_errors(self.connection, request.body, request.options), self._metered(request) as call:
-            binary = openai.HttpxBinaryResponseContent
-            reply = _read(self.client.post(path, **self._arguments(request, binary)))
-            call.usage = _usage(request, reply)
-            return check(reply)
+        limit = self._limit(request)
+        with self._typed(request, limit), self._metered(request) as call:
+            if limit is not None:
+                return check(
+                    call.note(request, _read_in_time(self.client, path, self._arguments(request, limit), limit))
+                )
+            reply = self.client.post(path, **self._arguments(request, None, openai.HttpxBinaryResponseContent))
+            return check(call.note(request, _read(reply)))
 
     async def _apost(self, path: str, request: Request, check: Callable[[object], JSON]) -> JSON:
         await _load_off_the_loop()
-        with typed_errors(self.connection, request.body, request.options), self._metered(request) as call:
-            binary = openai.HttpxBinaryResponseContent
-            reply = _read(await self.async_client.post(path, **self._arguments(request, binary)))
-            call.usage = _usage(request, reply)
-            return check(reply)
+        limit = self._limit(request)
+        with self._typed(request, limit), self._metered(request) as call:
+            sent = self.async_client.post(path, **self._arguments(request, limit, openai.HttpxBinaryResponseContent))
+            return check(call.note(request, _read(await _in_time(sent, limit))))
 
     def stream(self, request: Request) -> Generator[JSON, None, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
-        check = StreamCheck()
+        check, limit = StreamCheck(), self._limit(request)
         with (
-            typed_errors(self.connection, request.body, request.options, check),
+            self._typed(request, limit, check),
             self._metered(request) as call,
             self.client.post(
-                request.endpoint.path, **self._arguments(request), stream=True, stream_cls=openai.Stream[object]
+                request.endpoint.path, **self._arguments(request, limit), stream=True, stream_cls=openai.Stream[object]
             ) as stream,
         ):
             reader = _StreamReader(stream.response, check, request.endpoint)
             try:
                 with contextlib.closing(stream.response.iter_bytes()) as reads:
                     for read in reads:
+                        if limit is not None:
+                            limit.check()
                         yield from reader.chunks(read)
                         if reader.done:
                             break
@@ -299,19 +311,25 @@ class Gateway:
                             for read in reads:
                                 spend(read)
             finally:
+                # An error must not show it: it may repeat the key.
+                read = b""
                 call.usage = check.usage
 
     async def astream(self, request: Request) -> AsyncGenerator[JSON, None]:
         """Yield the chunks of a streamed chat completion. Closing the iterator closes the connection."""
         await _load_off_the_loop()
-        check = StreamCheck()
-        with typed_errors(self.connection, request.body, request.options, check), self._metered(request) as call:
-            async with await self.async_client.post(
-                request.endpoint.path, **self._arguments(request), stream=True, stream_cls=openai.AsyncStream[object]
-            ) as stream:
+        check, limit = StreamCheck(), self._limit(request)
+        with self._typed(request, limit, check), self._metered(request) as call:
+            sent = self.async_client.post(
+                request.endpoint.path,
+                **self._arguments(request, limit),
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+            )
+            async with await _in_time(sent, limit) as stream:
                 reader = _StreamReader(stream.response, check, request.endpoint)
                 try:
-                    async with contextlib.aclosing(stream.response.aiter_bytes()) as reads:
+                    async with contextlib.aclosing(_reads(stream.response, limit)) as reads:
                         async for read in reads:
                             for chunk in reader.chunks(read):
                                 yield chunk
@@ -323,19 +341,33 @@ class Gateway:
                                 async for read in reads:
                                     spend(read)
                 finally:
+                    read, chunk = b"", {}
                     call.usage = check.usage
 
-    def _arguments(self, request: Request, cast_to: type = object) -> Any:
+    def _arguments(self, request: Request, limit: TimeLeft | None, cast_to: type = object) -> Any:
         """Return the arguments of the OpenAI client's `post`, without its typed layer."""
         options = {**request.options, "follow_redirects": False}
-        if "timeout" in options:
+        options.pop("total_timeout", None)
+        if limit is not None:
+            options["timeout"] = limit
+        elif "timeout" in options:
             options["timeout"] = phases(options["timeout"])
         if request.endpoint.headers:
             # The user's headers have precedence. The client puts those of a request over the model's.
             given = {name.lower() for name in (*dict(self.connection.headers), *options.get("headers", ()))}
             needed = {name: value for name, value in request.endpoint.headers.items() if name not in given}
-            options["headers"] = {**needed, **options.get("headers", {})}
+            options["headers"] = Headers({**needed, **options.get("headers", {})})
         return {"body": encodable(request.sent), "cast_to": cast_to, "options": options}
+
+    def _limit(self, request: Request) -> TimeLeft | None:
+        """Return the time that is left of a call, if that is limited."""
+        total = request.options.get("total_timeout", self.connection.total_timeout)
+        return None if total is None else TimeLeft(request.options.get("timeout", self.connection.timeout), total)
+
+    def _typed(
+        self, request: Request, limit: TimeLeft | None, check: StreamCheck | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        return typed_errors(self.connection, request.body, request.options, check, limit)
 
     @contextlib.contextmanager
     def _metered(self, request: Request) -> Iterator[Call]:
@@ -396,7 +428,16 @@ def _read(reply: openai.HttpxBinaryResponseContent) -> object:
 
     The content type is not looked at. Reading the bytes here takes a fifth of the client's time for embeddings.
     """
-    content: bytes = reply.content.removeprefix(b"\xef\xbb\xbf")
+    return _read_content(reply.content, reply.response.status_code)
+
+
+def _read_content(content: bytes, status: int) -> object:
+    if not content.strip():
+        raise InvalidReplyError(
+            f"The gateway answered {status} with an empty body. Check that base_url ends with the API's path, such as "
+            "/v1."
+        )
+    content = content.removeprefix(b"\xef\xbb\xbf")
     try:
         return parse(content)
     except json.JSONDecodeError:
@@ -486,6 +527,46 @@ async def _load_off_the_loop() -> None:
         await asyncio.to_thread(_load)
 
 
+def _read_in_time(client: openai.OpenAI, path: str, arguments: Any, limit: TimeLeft) -> object:
+    """Return the JSON of a whole reply. It is read in pieces, so that one that trickles in ends in time."""
+    stream_cls = openai.Stream[object]
+    with client.post(path, **arguments, stream=True, stream_cls=stream_cls) as stream:
+        body = bytearray()
+        for read in stream.response.iter_bytes():
+            limit.check()
+            body += read
+    return _read_content(bytes(body), stream.response.status_code)
+
+
+async def _in_time(awaited: Coroutine[Any, Any, _Result], limit: TimeLeft | None) -> _Result:
+    """Return what a coroutine returns.
+
+    Raises:
+        NoAnswerInTimeError: it takes longer than is left.
+    """
+    if limit is None:
+        return await awaited
+    try:
+        return await asyncio.wait_for(awaited, limit.left)
+    except asyncio.TimeoutError:
+        raise limit.error() from None
+
+
+async def _reads(response: Any, limit: TimeLeft | None) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of a response as they come, as long as there is time."""
+    async with contextlib.aclosing(response.aiter_bytes()) as reads:
+        if limit is None:
+            async for read in reads:
+                yield read
+            return
+        while (read := await _in_time(_next(reads), limit)) is not None:
+            yield read
+
+
+async def _next(reads: AsyncGenerator[bytes, None]) -> bytes | None:
+    return await anext(reads, None)
+
+
 class _StreamReader:
     """Reads one streamed answer: bytes go in, checked chunks come out.
 
@@ -538,6 +619,7 @@ class _StreamReader:
             return
         got = repr(excerpt(text)) if text else "an empty body"
         raise InvalidReplyError(
-            f"A stream was asked for, but the gateway answered 200 with {got} ({content_type}). "
+            f"A stream was asked for, but the gateway answered {self._response.status_code} with {got} "
+            f"({content_type}). "
             "Check that base_url ends with the API's path, such as /v1."
         )

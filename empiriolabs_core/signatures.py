@@ -27,6 +27,7 @@ class ConnectionArguments(TypedDict, total=False):
     empiriolabs_api_base: str | None
     api_base: str | None
     timeout: float | openai.Timeout | None
+    total_timeout: float | None
     request_timeout: float | openai.Timeout | None
     max_retries: int
     default_headers: dict[str, str] | None

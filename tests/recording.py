@@ -58,8 +58,15 @@ def _normal(body: Any) -> Any:
     return json.loads(re.sub(r"(?:\\n) +", r"\\n", text))
 
 
+_keys: set[str] = set()
+"""The keys that were sent, in case a server repeats one."""
+
+
 def _scrub_request(request: Any) -> Any:
     """Keep what the contract is about. Runs on replay too, so the address of the recording does not matter."""
+    key = str(request.headers.get("authorization") or "").removeprefix("Bearer ")
+    if len(key) >= 8:
+        _keys.add(key)
     request.uri = re.sub(r"^http://127\.0\.0\.1:\d+", PUBLIC, request.uri)
     for name in list(request.headers):
         if name.lower() not in _KEPT_REQUEST_HEADERS:
@@ -68,6 +75,9 @@ def _scrub_request(request: Any) -> Any:
 
 
 def _scrub_response(response: Any) -> Any:
+    body = response["body"]
+    for key in _keys if isinstance(body.get("string"), bytes) else ():
+        body["string"] = body["string"].replace(key.encode(), b"***")
     kept = {name.lower(): value for name, value in response["headers"].items()}
     response["headers"] = {name: value for name, value in kept.items() if name in _KEPT_RESPONSE_HEADERS}
     if "retry-after" in response["headers"]:

@@ -29,6 +29,7 @@ from empiriolabs_core.sandbox import Answer, Fault, Sandbox
 from langchain_empiriolabs import ChatEmpirioLabs, EmpirioLabsEmbeddings, EmpirioLabsRerank
 from llamaindex_empiriolabs import EmpirioLabs, EmpirioLabsEmbedding
 from llamaindex_empiriolabs import EmpirioLabsRerank as LlamaIndexRerank
+from tests.core.fixed import answering
 from tests.drivers import DRIVERS, Case
 
 TELLING = ("status_code", "code", "body", "message", "request_id", "type", "param", "llm_output")
@@ -211,3 +212,11 @@ def test_an_ingestion_pipeline_with_workers(
         pipeline.run(documents=[Document(text="Snow"), Document(text="Rain")], num_workers=2)
     assert (raised.value.status_code, raised.value.code) == (status, "some_code")
     assert isinstance(raised.value, EmpirioLabsError)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("settings", [{}, {"total_timeout": 60}], ids=["plain", "limited"])
+def test_a_204_is_not_called_a_200(settings: dict[str, Any], driver: str, stream: bool, where: dict[str, Any]) -> None:
+    with answering(204, {}) as server, pytest.raises(core.InvalidReplyError, match="answered 204 with an empty body"):
+        DRIVERS[driver](Case("x", settings=settings), {**where, "base_url": server.base_url}, stream)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import json
 import logging
 import pickle
 import re
@@ -21,7 +23,14 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import Document, NodeWithScore, TextNode
 from pydantic import BaseModel
 
-from empiriolabs_core.errors import SettingsError
+from empiriolabs_core.errors import (
+    BASE_VARIABLE,
+    KEY_VARIABLE,
+    ConnectionDroppedError,
+    EmpirioLabsError,
+    RedirectError,
+    SettingsError,
+)
 from empiriolabs_core.sandbox import Fault, Sandbox
 from empiriolabs_core.sandbox.faults import KINDS
 from empiriolabs_core.settings import Settings
@@ -29,6 +38,8 @@ from langchain_empiriolabs import ChatEmpirioLabs, EmpirioLabsEmbeddings, Empiri
 from llamaindex_empiriolabs import EmpirioLabs, EmpirioLabsEmbedding
 from llamaindex_empiriolabs import EmpirioLabsRerank as LlamaIndexRerank
 from tests.consumers.collector import collector
+from tests.core.fixed import answering
+from tests.core.test_errors import assert_travels
 from tests.drivers import DRIVERS, Case
 from tests.recording import CONFIG, register
 
@@ -82,14 +93,27 @@ def logs(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
     assert "canary" not in "\n".join(f"{vars(record)} {record.getMessage()}" for record in records)
 
 
+NOT_OURS = (f"{Path(__file__).parent.parent}", "/langchain_core/", "/llama_index/", "/llama_index_instrumentation/")
+"""Frames that hold what a caller passed in: those of the tests and of the frameworks."""
+
+
 def told(error: BaseException) -> str:
-    """Return what a tool that reports errors shows: the traceback with the local variables, but for the tests' own."""
-    seen = [error, error.__cause__, error.__context__]
-    shown = [repr(e) + repr(vars(e)) for e in seen if e is not None]
-    for exception in (e for e in seen if e is not None):
+    """Return what a tool that reports errors shows: the whole chain with its notes and the local variables."""
+    shown: list[str] = []
+    chain, seen = [error], set()
+    while chain:
+        exception = chain.pop()
+        if id(exception) in seen:
+            continue
+        seen.add(id(exception))
+        chain += [e for e in (exception.__cause__, exception.__context__) if e is not None]
+        chain += getattr(exception, "exceptions", ())
+        shown += [str(exception), repr(exception), repr(vars(exception))]
         found = traceback.TracebackException.from_exception(exception, capture_locals=True)
-        frames = [frame for frame in found.stack if f"{Path(__file__).parent.parent}" not in frame.filename]
+        frames = [frame for frame in found.stack if not any(part in frame.filename for part in NOT_OURS)]
         shown += [f"{frame.filename} {frame.locals}" for frame in frames]
+        request = getattr(exception, "request", None)
+        shown += [str(request.headers), str(request.url)] if request is not None else []
     return "\n".join(shown)
 
 
@@ -197,7 +221,7 @@ def test_cassettes(sandbox: Sandbox, where: dict[str, Any], tmp_path: Path) -> N
     with recorder.use_cassette(str(tmp_path / "c.yaml")):
         ChatEmpirioLabs(**where).invoke("Hello")
         list(EmpirioLabs(**where).stream_complete("Hello"))
-        sandbox.fail(Fault("status", status=401, code="invalid_api_key"))
+        sandbox.fail(Fault("status", status=401, code="invalid_api_key", message=f"Incorrect API key: {KEY}"))
         with pytest.raises(openai.AuthenticationError):
             ChatEmpirioLabs(**where).invoke("Hello")
     recorded = (tmp_path / "c.yaml").read_text()
@@ -208,3 +232,217 @@ def test_cassettes(sandbox: Sandbox, where: dict[str, Any], tmp_path: Path) -> N
 def test_no_committed_cassette_has_a_key() -> None:
     for path in (Path(__file__).parent.parent).rglob("*.yaml"):
         assert not re.search(r"(?i)authorization|x-api-key|sk-empiriolabs|set-cookie", path.read_text()), path
+
+
+PASSWORD = "canary-password-51e2"
+ROUTES = ("constructor", "environment", "assignment", "model_copy", "model_construct", "pickle")
+
+
+def by_route(route: str, kind: Any, name: str, value: Any, where: dict[str, Any], monkeypatch: Any) -> Any:
+    """Return an object to which a setting came by a route."""
+    rest = {key: given for key, given in where.items() if key != name}
+    if route == "environment" or (route == "pickle" and name == "api_key"):
+        monkeypatch.setenv({"api_key": KEY_VARIABLE, "base_url": BASE_VARIABLE}[name], value)
+    if route == "environment":
+        return kind(**rest)
+    if route == "constructor":
+        return kind(**rest, **{name: value})
+    llm = kind(**where)
+    if route == "assignment":
+        setattr(llm, name, value)
+        return llm
+    if route == "model_copy":
+        return llm.model_copy(update={name: value})
+    if route == "pickle":
+        return pickle.loads(pickle.dumps(llm))
+    return type(llm).model_construct(**{**llm.__dict__, name: value})
+
+
+def use(llm: Any) -> Any:
+    """Send the simplest request of an adapter."""
+    if isinstance(llm, ChatEmpirioLabs):
+        return llm.invoke("Hello")
+    if isinstance(llm, EmpirioLabs):
+        return llm.complete("Hello")
+    if isinstance(llm, EmpirioLabsEmbeddings):
+        return llm.embed_query("Hello")
+    if isinstance(llm, EmpirioLabsEmbedding):
+        return llm.get_text_embedding("Hello")
+    if isinstance(llm, EmpirioLabsRerank | LlamaIndexRerank):
+        return llm.rerank("Hello", ["Hello"])
+    return llm.gateway.complete(llm.request([{"role": "user", "content": "Hello"}], {}, stream=False))
+
+
+WRONG = [
+    ("api_key", f"{KEY}\n"),
+    ("api_key", f" {KEY}"),
+    ("api_key", f"{KEY}é"),
+    ("base_url", f"https://user:{PASSWORD}@127.0.0.1/v1"),
+    ("base_url", f"https://user:{PASSWORD} @127.0.0.1/v1"),
+    ("base_url", f"https://127.0.0.1/v1?key={KEY}"),
+    ("base_url", "https://127.0.0.1:99999/v1"),
+    ("base_url", "https://127.0.0.1:0/v1"),
+    ("base_url", "ftp://127.0.0.1/v1"),
+    ("base_url", " https://127.0.0.1/v1"),
+    ("default_headers", {"x-mine": f"{HEADER}\n"}),
+    ("default_headers", {"x-mine": f" {HEADER}"}),
+    ("default_headers", {"x-mine": f"{HEADER} "}),
+    ("default_headers", {"x mine": HEADER}),
+    ("default_headers", {"x-mine": HEADER.encode()}),
+    ("default_headers", [("x-mine", HEADER)]),
+]
+
+
+def applies(route: str, name: str, value: Any) -> bool:
+    """Return whether a setting can come by a route. A constructor turns the bytes of a header into text."""
+    if route == "constructor":
+        return value != {"x-mine": HEADER.encode()}
+    return name in {"environment": ("api_key", "base_url"), "pickle": ("api_key",)}.get(route, (name,))
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_wrong_setting_by_every_route(
+    route: str, kind: Any, sandbox: Sandbox, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in [(n, v) for n, v in WRONG if applies(route, n, v)]:
+        with pytest.raises(EmpirioLabsError) as refused:
+            use(by_route(route, kind, name, value, where, monkeypatch))
+        assert isinstance(refused.value, SettingsError), (name, value)
+        assert "canary" not in told(refused.value), (name, value)
+        assert_travels(refused.value)
+        monkeypatch.delenv(KEY_VARIABLE, raising=False)
+        monkeypatch.delenv(BASE_VARIABLE, raising=False)
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("route", ["assignment", "model_copy", "model_construct"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_no_base_url_is_not_openais(
+    kind: Any, route: str, value: Any, sandbox: Sandbox, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BASE_VARIABLE, sandbox.base_url)
+    assert use(by_route(route, kind, "base_url", value, where, monkeypatch))
+    assert_kept(sandbox, [])
+
+
+CALLS = [
+    {"extra_headers": {"x-mine": f"{HEADER}\n"}},
+    {"extra_headers": {"x-mine": f"{HEADER} "}},
+    {"extra_headers": [("x-mine", HEADER)]},
+    {"extra_headers": {"x-mine": HEADER}, "temperature": 3},
+    {"extra_headers": {"x-mine": HEADER}, "timeout": -1},
+    {"extra_headers": {"x-mine": HEADER}, "nonsense": 1},
+    {"extra_headers": {"x-mine": HEADER}, "model": "no-such-model"},
+]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_headers_of_a_call(driver: str, stream: bool, where: dict[str, Any]) -> None:
+    for call in CALLS:
+        with pytest.raises(EmpirioLabsError) as refused:
+            DRIVERS[driver](Case("x", call=call), where, stream)
+        assert "canary" not in told(refused.value), call
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://user:{}@127.0.0.1:9",
+        "ftp://user:{}@127.0.0.1",
+        "http://user:{}@127.0.0.1:99999",
+        "http://user:{}@:1",
+        "socks5://user:{}@127.0.0.1:9",
+    ],
+)
+def test_proxies_of_the_environment(
+    proxy: str, driver: str, stream: bool, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy.format(PASSWORD))
+    with pytest.raises(EmpirioLabsError) as refused:
+        DRIVERS[driver](Case("x"), where, stream)
+    assert isinstance(
+        refused.value, ConnectionDroppedError if proxy.endswith(":9") and "http" in proxy else SettingsError
+    )
+    assert "canary" not in told(refused.value)
+    with pytest.raises(EmpirioLabsError) as refused:
+        ChatEmpirioLabs.list_models(where["base_url"])
+    assert "canary" not in told(refused.value)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_header_of_the_users_http_client(driver: str, stream: bool, where: dict[str, Any]) -> None:
+    headers = {"x-other": f"{HEADER}\n"}
+    clients = {
+        "http_client": openai.DefaultHttpxClient(headers=headers),
+        "http_async_client": openai.DefaultAsyncHttpxClient(headers=headers),
+    }
+    with pytest.raises(EmpirioLabsError) as refused:
+        DRIVERS[driver](Case("x", settings=clients), where, stream)
+    assert "canary" not in told(refused.value)
+
+
+LOCATION = f"http://someone:{PASSWORD}@127.0.0.2:{{port}}/there?key={KEY}"
+
+
+ECHOES = [
+    (401, {"error": {"message": f"Incorrect API key provided: {KEY}", "code": KEY}}),
+    (400, {"detail": [f"Bearer {KEY}", {HEADER: HEADER}]}),
+    (404, f"No {KEY}"),
+    (200, f"<p>{KEY} {HEADER}</p>"),
+    (200, {"error": {"message": f"Not {KEY}"}}),
+    (200, {"choices": [], "key": KEY}),
+    (302, f"<p>{KEY}</p>"),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_gateway_that_repeats_the_key(driver: str, stream: bool, where: dict[str, Any]) -> None:
+    for status, body in ECHOES:
+        raw = body if isinstance(body, str) else json.dumps(body)
+        headers = {"x-key": KEY, "location": LOCATION}
+        with answering(status, headers, raw) as server, pytest.raises(EmpirioLabsError) as raised:
+            DRIVERS[driver](Case("x"), {**where, "base_url": server.base_url, "max_retries": 0}, stream)
+        error: Any = raised.value
+        response = getattr(error, "response", None)
+        shown = [told(error), str(pickle.dumps(error))]
+        shown += [response.text, str(response.headers), str(response.request.headers)] if response is not None else []
+        assert "canary" not in "\n".join(shown), (status, body)
+
+
+def test_a_connection_is_not_pickled(where: dict[str, Any]) -> None:
+    connection = ChatEmpirioLabs(**where).gateway.connection
+    with pytest.raises(EmpirioLabsError):
+        pickle.dumps(connection)
+    assert "canary" not in f"{connection} {vars(connection)}"
+
+
+@pytest.mark.parametrize("own_client", [False, True], ids=["default", "http_client"])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed(status: int, own_client: bool, where: dict[str, Any]) -> None:
+    if own_client:
+        where["http_client"] = openai.DefaultHttpxClient(follow_redirects=True)
+        where["http_async_client"] = openai.DefaultAsyncHttpxClient(follow_redirects=True)
+    calls: list[Any] = [
+        lambda: ChatEmpirioLabs(**where).invoke("Hello", extra_headers={"x-mine": HEADER}),
+        lambda: list(EmpirioLabs(**where).stream_complete("Hello")),
+        lambda: asyncio.run(EmpirioLabs(**where).acomplete("Hello")),
+        lambda: EmpirioLabsEmbeddings(**where).embed_query("Hello"),
+        lambda: EmpirioLabsRerank(**where).rerank("Hello", ["Hello"]),
+        lambda: ChatEmpirioLabs.list_models(where["base_url"]),
+        lambda: asyncio.run(ChatEmpirioLabs.alist_models(where["base_url"])),
+    ]
+    with answering(status, {"location": LOCATION}) as server:
+        where["base_url"] = server.base_url
+        for call in calls:
+            with pytest.raises(RedirectError, match=r"http://127\.0\.0\.2:\d+/there ") as raised:
+                call()
+            assert "canary" not in told(raised.value)
+        assert len(server.seen) == len(calls)
+        assert "/there" not in "\n".join(server.seen)

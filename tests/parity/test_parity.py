@@ -85,7 +85,7 @@ CASES = [
         "json_schema",
         call={"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"properties": {}}}}},
     ),
-    Case("options", call={"timeout": 30, "max_retries": 1, "extra_headers": {"x-trace": "1"}}),
+    Case("options", call={"timeout": 30, "total_timeout": 60, "max_retries": 1, "extra_headers": {"x-trace": "1"}}),
 ]
 
 
