@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 
 SECTIONS = {
     "Home": ["docs/index.md"],
-    "Getting started": ["docs/start/*.md"],
+    "Getting started": [f"docs/start/{name}.md" for name in ("langchain", "llamaindex", "*")],
     "Guides": [
         *[f"docs/guides/{name}.md" for name in ("reasoning", "tools", "structured-output", "web-search")],
         *[f"docs/guides/{name}.md" for name in ("images-and-files", "retrieval", "async", "production", "errors")],
