@@ -301,8 +301,9 @@ def _arguments(given: Any) -> str:
 
 
 def _finish_reason(stop_reason: Any, called: bool) -> Any:
-    if called and stop_reason in ("end_turn", None):
-        return "tool_calls"
+    """Return the reason in the internal form. A reply without one is complete: some servers (vLLM) never send it."""
+    if stop_reason in ("end_turn", None):
+        return "tool_calls" if called else "stop"
     return FINISH_REASONS.get(stop_reason, stop_reason)
 
 

@@ -253,6 +253,7 @@ class _Message:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.refusals: list[str] = []
         self.reasoning: list[str] = []
         self.calls: list[JSON] = []
         self.annotations: list[Any] = []
@@ -263,7 +264,8 @@ class _Message:
         """Add one output item."""
         match item.get("type"):
             case "message":
-                self.texts.append(_text(item))
+                self.texts.append(_text(item, "text"))
+                self.refusals.append(_text(item, "refusal"))
                 self.annotations += _of_parts(item, "annotations")
                 self.logprobs += _of_parts(item, "logprobs")
             case "reasoning":
@@ -280,7 +282,12 @@ class _Message:
         message: JSON = {"role": "assistant", "content": text or None if self.calls else text}
         if self.reasoning:
             message["reasoning_content"] = "".join(self.reasoning)
-        named = {"tool_calls": self.calls, "annotations": self.annotations, "other_items": self.others}
+        named = {
+            "refusal": "".join(self.refusals),
+            "tool_calls": self.calls,
+            "annotations": self.annotations,
+            "other_items": self.others,
+        }
         message.update({name: found for name, found in named.items() if found})
         return message
 
@@ -289,10 +296,9 @@ def _call_id(item: Mapping[str, Any]) -> Any:
     return item.get("call_id") or item.get("id")
 
 
-def _text(item: Mapping[str, Any]) -> str:
-    """Return the text of a message item. A refusal is text too, as on chat completions."""
-    found = item.get("content") or ()
-    return "".join(part.get("text") or part.get("refusal") or "" for part in found)
+def _text(item: Mapping[str, Any], name: str) -> str:
+    """Return the text or the refusal of a message item."""
+    return "".join(part.get(name) or "" for part in item.get("content") or ())
 
 
 def _reasoning(item: Mapping[str, Any]) -> str:
@@ -378,6 +384,10 @@ class StreamReader:
         if event.get("logprobs"):
             chunk["choices"][0]["logprobs"] = {"content": event["logprobs"]}
         return chunk
+
+    def _refusal_delta(self, event: JSON) -> JSON:
+        self._item(event).begun = True
+        return self._chunk({"refusal": event["delta"]})
 
     def _reasoning_delta(self, event: JSON) -> JSON | None:
         item, source = self._item(event), event["type"]
@@ -479,13 +489,12 @@ class StreamReader:
         return chunk
 
     def _message_done(self, item: _Item, whole: JSON) -> JSON | None:
-        delta: JSON = {}
-        text = "" if item.begun else _text(whole)
-        annotations = [] if item.annotated else _of_parts(whole, "annotations")
-        if text:
-            delta["content"] = text
-        if annotations:
-            delta["annotations"] = annotations
+        named = {
+            "content": "" if item.begun else _text(whole, "text"),
+            "refusal": "" if item.begun else _text(whole, "refusal"),
+            "annotations": [] if item.annotated else _of_parts(whole, "annotations"),
+        }
+        delta = {name: found for name, found in named.items() if found}
         return self._chunk(delta) if delta else None
 
     def _finished(self, event: JSON) -> JSON:
@@ -524,7 +533,7 @@ _SUMMARY = "response.reasoning_summary_text.delta"
 _EVENTS: dict[Any, Callable[[StreamReader, JSON], JSON | None]] = {
     "response.created": StreamReader._created,
     "response.output_text.delta": StreamReader._text_delta,
-    "response.refusal.delta": StreamReader._text_delta,
+    "response.refusal.delta": StreamReader._refusal_delta,
     "response.reasoning_text.delta": StreamReader._reasoning_delta,
     _SUMMARY: StreamReader._reasoning_delta,
     "response.reasoning_summary_part.added": StreamReader._summary_part,

@@ -63,7 +63,7 @@ def _read_whole(name: str, body: Any) -> dict[str, Any]:
     calls = [(function["name"], json.loads(function["arguments"])) for function in functions]
     thought = message.get("reasoning_content", "")
     return {
-        "text": message["content"] or "",
+        "text": message["content"] or message.get("refusal") or "",
         "reasoning": thought,
         "calls": calls,
         "usage": reply.get("usage"),

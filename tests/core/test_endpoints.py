@@ -51,6 +51,11 @@ def calls(reply: StreamedReply) -> list[tuple[str | None, str | None, str]]:
     return [(call.id, call.name, call.arguments) for call in reply.tool_calls.calls]
 
 
+def counts(usage: Any) -> tuple[Any, ...]:
+    """Return input, output, total, cached and reasoning tokens."""
+    return (read_usage(usage) or ())[:5]
+
+
 def test_every_standard_field_is_sent_translated_or_rejected() -> None:
     for module in (responses, messages):
         assert not module._MISSING & module._TRANSLATED
@@ -451,15 +456,16 @@ def test_responses_reply() -> None:
         "annotations": [{"type": "url_citation", "url": "https://a.example"}],
         "other_items": [SEARCH_ITEM],
     }
-    counts = read_usage(reply["usage"])
-    assert counts is not None
-    assert counts == (5, 3, 8, 2, None)
+    assert counts(reply["usage"]) == (5, 3, 8, 2, None)
 
 
 def test_responses_reply_summary_and_refusal() -> None:
     refusal = {"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}
     message = RESPONSES.read_reply(response(SUMMARY_ITEM, refusal))["choices"][0]["message"]
-    assert message == {"role": "assistant", "content": "No.", "reasoning_content": "First\n\nThen"}
+    assert message == {"role": "assistant", "content": "", "refusal": "No.", "reasoning_content": "First\n\nThen"}
+    for events in ([done(refusal, 0)], [piece("refusal", "N", 0), piece("refusal", "o.", 0), done(refusal, 0)]):
+        assert streamed(RESPONSES, *events, ended(refusal))[0].unknown == {"refusal": "No."}
+    assert streamed(RESPONSES, ended(refusal))[0].unknown == {"refusal": "No."}
 
 
 @pytest.mark.parametrize(
@@ -530,12 +536,12 @@ def test_messages_reply() -> None:
         "other_items": [search],
         "stop_sequence": "X",
     }
-    assert read_usage(reply["usage"]) == (24, 6, 30, 14, 2)
+    assert counts(reply["usage"]) == (24, 6, 30, 14, 2)
 
 
 @pytest.mark.parametrize(
     ("stop_reason", "expected"),
-    [*messages.FINISH_REASONS.items(), ("pause_turn", "pause_turn"), (None, None)],
+    [*messages.FINISH_REASONS.items(), ("pause_turn", "pause_turn"), (None, "stop")],
 )
 def test_messages_finish_reason(stop_reason: str | None, expected: str | None) -> None:
     reply = MESSAGES.read_reply({"content": [{"type": "text", "text": "Hi"}], "stop_reason": stop_reason})
@@ -613,7 +619,7 @@ def test_responses_stream() -> None:
     assert reply.sources == {"annotations": [{"url": "https://a.example"}]}
     assert reply.unknown["other_items"] == [SEARCH_ITEM]
     assert reply.last["id"] == "r1"
-    assert read_usage(reply.usage) == (3, 4, 7, None, None)
+    assert counts(reply.usage) == (3, 4, 7, None, None)
 
 
 def test_responses_stream_summary_once() -> None:
@@ -782,7 +788,7 @@ def test_messages_stream() -> None:
     assert reply.sources == {"citations": [{"url": "https://a.example"}]}
     assert reply.unknown["other_items"] == [{**search, "input": {"query": "sun"}}]
     assert reply.last["choices"][0]["finish_reason"] == "tool_calls"
-    assert read_usage(reply.usage) == (3, 4, 7, None, None)
+    assert counts(reply.usage) == (3, 4, 7, None, None)
 
 
 @pytest.mark.parametrize(
@@ -799,7 +805,7 @@ def test_messages_stream_ends(events: list[dict[str, Any]], expected: str) -> No
     check.end()
     assert reply.last["choices"][0]["finish_reason"] == expected
     if any(event["usage"] for event in events):
-        assert read_usage(reply.usage) == (3, 9, 12, None, None)
+        assert counts(reply.usage) == (3, 9, 12, None, None)
 
 
 def test_messages_stream_without_block_stops() -> None:
