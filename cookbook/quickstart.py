@@ -1,7 +1,8 @@
-"""A LangChain chain and a LlamaIndex query engine, through this package, over a real socket.
+"""Run a LangChain chain, a LlamaIndex query engine and one agent per framework.
 
-With EMPIRIOLABS_API_KEY set they talk to the live gateway. Without it they talk to the sandbox on this
-machine, where a small language model (SmolLM2, 135M parameters) answers: expect the wire, not wisdom.
+With EMPIRIOLABS_API_KEY set, they use the live gateway. Without it, they use the
+sandbox on this machine, where a small language model (SmolLM2, 135M parameters)
+answers. The requests are real; do not expect good answers from so small a model.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ HERE = Path(__file__).parent
 
 
 def connect() -> None:
-    """Point the adapters at the live gateway, or at the sandbox on this machine."""
+    """Use the live gateway if a key is set, else the sandbox on this machine."""
     try:
         stand_in(local_model=True)
     except ImportError as error:
@@ -35,10 +36,18 @@ def connect() -> None:
 
 def langchain_chain() -> None:
     """Stream a chain's reasoning and answer."""
-    # A seed, so that it answers alike each time: at temperature 0 so small a model repeats itself without end.
-    warnings.filterwarnings("ignore", message="The card of .* 'seed'")  # The gateway's page for V4 does not list it.
-    llm = ChatEmpirioLabs(model="deepseek-v4-flash", thinking_budget=64, max_tokens=160, model_kwargs={"seed": 7})
-    prompt = ChatPromptTemplate.from_messages([("human", "What is the color of {thing}?")])
+    # A seed makes the answer reproducible. At temperature 0, so small a model would
+    # repeat itself endlessly. The gateway's page for V4 does not list `seed`.
+    warnings.filterwarnings("ignore", message="The card of .* 'seed'")
+    llm = ChatEmpirioLabs(
+        model="deepseek-v4-flash",
+        thinking_budget=64,
+        max_tokens=160,
+        model_kwargs={"seed": 7},
+    )
+    prompt = ChatPromptTemplate.from_messages(
+        [("human", "What is the color of {thing}?")]
+    )
 
     message = None
     for chunk in (prompt | llm).stream({"thing": "the sky on a clear day"}):
@@ -49,19 +58,28 @@ def langchain_chain() -> None:
         message = chunk if message is None else message + chunk
     print(f"\n{message.usage_metadata}")
 
-    print("\nAs a plain string:", (prompt | llm | StrOutputParser()).invoke({"thing": "a ripe banana"}))
+    print(
+        "\nAs a plain string:",
+        (prompt | llm | StrOutputParser()).invoke({"thing": "a ripe banana"}),
+    )
 
 
 def llamaindex_query_engine() -> None:
-    """Answer a question from the handbook beside this file. The index needs no embeddings."""
+    """Answer a question about a document with an index that needs no embeddings."""
     counter = TokenCountingHandler()
     Settings.callback_manager = CallbackManager([counter])
-    llm = EmpirioLabs(model="deepseek-v4-flash", enable_thinking=False, temperature=0, max_tokens=160)
-    documents = SimpleDirectoryReader(input_files=[HERE / "aurora_station.md"]).load_data()
+    llm = EmpirioLabs(
+        model="deepseek-v4-flash", enable_thinking=False, temperature=0, max_tokens=160
+    )
+    reader = SimpleDirectoryReader(input_files=[HERE / "aurora_station.md"])
+    documents = reader.load_data()
     index = SummaryIndex.from_documents(documents)
-    response = index.as_query_engine(llm=llm, streaming=True).query("What is the generator of Aurora Station named?")
+    response = index.as_query_engine(llm=llm, streaming=True).query(
+        "What is the generator of Aurora Station named?"
+    )
     response.print_response_stream()
-    print(f"\n{counter.prompt_llm_token_count} tokens of prompt, {counter.completion_llm_token_count} of answer")
+    prompt, answer = counter.prompt_llm_token_count, counter.completion_llm_token_count
+    print(f"\n{prompt} prompt tokens, {answer} answer tokens")
 
 
 def get_weather(city: str) -> str:
@@ -75,29 +93,44 @@ def langchain_agent() -> None:
 
     llm = ChatEmpirioLabs(model="deepseek-v4-flash", temperature=0, max_tokens=120)
     agent = create_agent(llm, [get_weather])
-    state = agent.invoke({"messages": "Use get_weather for the city of Paris."}, {"recursion_limit": 6})
+    state = agent.invoke(
+        {"messages": "Use get_weather for the city of Paris."}, {"recursion_limit": 6}
+    )
     for message in state["messages"]:
-        print(f"  {message.type}: {message.content or [call['name'] for call in message.tool_calls]}")
+        called = (
+            [call["name"] for call in message.tool_calls]
+            if message.type == "ai"
+            else []
+        )
+        print(f"  {message.type}: {message.content or called}")
 
 
 async def llamaindex_agent() -> None:
     """Let a LlamaIndex agent call a tool and answer."""
     llm = EmpirioLabs(model="deepseek-v4-flash", temperature=0, max_tokens=120)
     agent = FunctionAgent(llm=llm, tools=[get_weather])
-    response = await agent.run("Use get_weather for the city of Paris.", max_iterations=4)
+    response = await agent.run(
+        "Use get_weather for the city of Paris.", max_iterations=4
+    )
     print(f"  called: {[call.tool_name for call in response.tool_calls]}\n  {response}")
 
 
 def each_endpoint() -> None:
-    """Ask the same on each endpoint of the gateway."""
+    """Send the same question to all three endpoints."""
     for endpoint in ("chat/completions", "responses", "messages"):
-        llm = ChatEmpirioLabs(model="deepseek-v4-flash", endpoint=endpoint, enable_thinking=False, max_tokens=40)
+        llm = ChatEmpirioLabs(
+            model="deepseek-v4-flash",
+            endpoint=endpoint,
+            enable_thinking=False,
+            max_tokens=40,
+        )
         message = llm.invoke("Say hello in one sentence.")
-        print(f"  {endpoint}: {message.content!r}, {message.usage_metadata['input_tokens']} tokens of prompt")
+        tokens = message.usage_metadata["input_tokens"]
+        print(f"  {endpoint}: {message.content!r}, {tokens} prompt tokens")
 
 
 def main() -> None:
-    """Run the five."""
+    """Run all examples."""
     connect()
     print("\n== LangChain: a chain that streams reasoning and answer ==")
     langchain_chain()

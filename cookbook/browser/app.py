@@ -1,4 +1,7 @@
-"""Streams answers to a browser. In this folder: uvicorn app:app, then open http://127.0.0.1:8000."""
+"""Stream answers to a browser.
+
+In this folder, run `uvicorn app:app` and open http://127.0.0.1:8000.
+"""
 
 import json
 import logging
@@ -31,11 +34,18 @@ def page() -> FileResponse:
 @app.post("/answer")
 def answer(conversation: list[Message]) -> StreamingResponse:
     said = [(message.role, message.content) for message in conversation]
-    return StreamingResponse(events(said), media_type="text/event-stream", headers={"cache-control": "no-store"})
+    return StreamingResponse(
+        events(said),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store"},
+    )
 
 
 async def events(conversation: list[tuple[str, str]]) -> AsyncIterator[str]:
-    """Yield an answer as server-sent events. It is cancelled when the browser leaves, and closes the stream then."""
+    """Yield an answer as server-sent events.
+
+    On disconnect, the server cancels this generator, which closes the stream.
+    """
     end: dict[str, Any] = {"done": True}
     try:
         async with aclosing(llm.astream(conversation)) as chunks:
@@ -45,11 +55,17 @@ async def events(conversation: list[tuple[str, str]]) -> AsyncIterator[str]:
                 if chunk.text:
                     yield event(text=chunk.text)
                 if chunk.usage_metadata:
-                    end |= {"usage": chunk.usage_metadata, "cost_usd": chunk.response_metadata.get("cost_usd")}
+                    end |= {
+                        "usage": chunk.usage_metadata,
+                        "cost_usd": chunk.response_metadata.get("cost_usd"),
+                    }
     except ModelError as error:
-        # The log has the details: they name addresses and limits, which are not for every browser to read.
-        logging.getLogger("uvicorn.error").warning("%s: %s", type(error).__name__, error)
-        end = {"error": "Ask again." if error.is_retryable else "Asking again will not help: see the server's log."}
+        # Log the details: they contain addresses and limits that users must not see.
+        logging.getLogger("uvicorn.error").warning(
+            "%s: %s", type(error).__name__, error
+        )
+        hopeless = "Asking again will not help: see the server's log."
+        end = {"error": "Ask again." if error.is_retryable else hopeless}
     yield event(**end)
 
 
