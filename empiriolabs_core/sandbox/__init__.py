@@ -1,15 +1,15 @@
-"""The gateway's wire, offline: for tests, demos and notebooks without a key.
+"""Run an offline copy of the gateway, for tests, demos and notebooks without a key.
 
 ```python
 with Sandbox() as sandbox:
     llm = ChatEmpirioLabs(base_url=sandbox.base_url, api_key=sandbox.api_key)
 ```
 
-It answers as the gateway's documents say and, where they are silent, as DeepSeek's do: with scripted
-answers, scripted faults, or, with `local_model=True`, the words of a small language model. What it does
-beyond the documents is an inference, and marked so in its code.
+The sandbox follows the gateway's documents and, where they are silent, DeepSeek's. It returns scripted
+answers and scripted faults. With `local_model=True`, a small language model answers. Behaviour beyond the
+documents is inferred, and the code says so.
 
-`stand_in()` serves one in the gateway's place unless there is a key, for scripts that run with and without.
+`stand_in()` starts a sandbox only if no key is set, for scripts that should run with or without a key.
 """
 
 try:

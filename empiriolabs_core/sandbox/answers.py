@@ -1,4 +1,4 @@
-"""Scripted answers: what the sandbox says where no model is behind it. Deterministic from the request."""
+"""Build the sandbox's answers without a model: scripted, or derived from the request. Deterministic."""
 
 from __future__ import annotations
 
@@ -21,43 +21,45 @@ SOURCES = (
     "1. [Field notes](https://field-notes.example/today)\n"
     "2. [The daily record](https://daily-record.example/archive)\n"
 )
-"""The footer of a web search. Inferred: that there is one is documented, its markdown is not."""
+"""The footer of a web search. The footer is documented; its markdown is inferred."""
 
 _MOST_KEYS, _MOST_OBJECTS, _MOST_OF_TEXT = 100, 200, 100_000
-"""How much of a prompt is searched for a schema, or repeated, so that none keeps the sandbox busy."""
+"""Limits on how much of a prompt is searched for a schema or repeated, so that a long prompt stays cheap."""
 
 _SENTENCES = {"low": 1, "medium": 2, "high": 4, "max": 8}
 
 
 STREAM_FORMS = {
     "usual": "one piece of a call in each delta, with its index",
-    "pieces_together": "all pieces of a call in a single delta, as vLLM with speculative decoding",
-    "no_index": "calls have neither index nor id",
+    "pieces_together": "all pieces of a call in a single delta, as vLLM sends with speculative decoding",
+    "no_index": "calls without index and id",
     "rising_index": "the index of a call increases with every piece",
-    "second_choice": "a second choice, which was not requested, is mixed into the stream",
+    "second_choice": "the stream also contains a second choice, which was not requested",
     "half_characters": "characters such as emoji are split over two deltas, half a surrogate pair in each",
 }
-"""Forms of streams that servers were seen to send."""
+"""Forms of streams that real servers have been seen to send."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What to answer one chat request with.
+    """The answer to one chat request.
 
     Attributes:
-        content: the visible text; `None` for none.
-        reasoning: the reasoning before it.
-        tool_calls: dictionaries with `name`, `arguments` (a dict, or JSON text as it is) and perhaps `id`.
+        content: the visible text; `None` for an answer without text.
+        reasoning: the reasoning before the text.
+        tool_calls: dictionaries with `name`, `arguments` (a dict, or JSON text that is sent unchanged) and optionally
+            `id`.
         finish_reason: default `"tool_calls"` with tool calls, else `"stop"`.
-        usage: keys that replace those of the counted usage.
-        extra: further keys of the message, such as `annotations`.
-        choice: further keys of the choice, such as `native_finish_reason`.
-        stream_form: one of `STREAM_FORMS`, how the answer is streamed. Default: `"usual"`.
-        chunks: chunk dictionaries, or texts, to stream just as they are.
-        body: the reply of a request that is not streamed, just as it is.
+        usage: token counts that replace the counted ones.
+        extra: additional keys of the message, such as `annotations`.
+        choice: additional keys of the choice, such as `native_finish_reason`.
+        stream_form: how the answer is streamed: a key of `STREAM_FORMS`. Default: `"usual"`.
+        chunks: chunk dictionaries or strings to stream unchanged, instead of the answer.
+        body: JSON value to return unchanged as the whole reply, instead of the answer. Also replaces a stream.
 
     Raises:
-        TypeError, ValueError: an argument is of another type, or cannot be sent as JSON.
+        TypeError: if an argument has the wrong type or cannot be sent as JSON.
+        ValueError: if `stream_form` is unknown, or a tool call lacks a name or arguments.
     """
 
     content: str | None = ""
@@ -75,7 +77,7 @@ class Answer:
         for name, (kind, wanted) in _ANSWER_FIELDS.items():
             value = getattr(self, name)
             if not isinstance(value, kind):
-                raise TypeError(f"{name}={shown(value)} is no {wanted}.")
+                raise TypeError(f"{name} must be {wanted}, got {shown(value)}.")
             check_sendable(name, value)
         if self.stream_form not in STREAM_FORMS:
             raise ValueError(f"stream_form must be one of {', '.join(STREAM_FORMS)}, got {shown(self.stream_form)}.")
@@ -83,41 +85,41 @@ class Answer:
             _check_call(call)
         for chunk in self.chunks or ():
             if not isinstance(chunk, dict | str):
-                raise TypeError(f"chunks holds {shown(chunk)}. Pass dictionaries, or texts.")
+                raise TypeError(f"chunks must contain only dictionaries and strings, got {shown(chunk)}.")
 
 
-_TEXT = (str | None, "text. Pass a str, or None for none")
+_TEXT = (str | None, "a string or None")
 _ANSWER_FIELDS: dict[str, tuple[Any, str]] = {
     "content": _TEXT,
     "reasoning": _TEXT,
-    "tool_calls": ((list, tuple), "list. Pass a list of dictionaries with name and arguments"),
+    "tool_calls": ((list, tuple), "a list of dictionaries with name and arguments"),
     "finish_reason": _TEXT,
-    "usage": (dict | None, "dict. Pass the keys to replace, such as {'total_tokens': 7}"),
-    "extra": (dict, "dict. Pass further keys of the message"),
-    "choice": (dict, "dict. Pass further keys of the choice"),
-    "stream_form": (str, "text. Pass one of STREAM_FORMS"),
-    "chunks": ((list, tuple, type(None)), "list. Pass a list of dictionaries or texts, or None"),
+    "usage": (dict | None, "a dict of the token counts to replace, such as {'total_tokens': 7}, or None"),
+    "extra": (dict, "a dict of additional keys of the message"),
+    "choice": (dict, "a dict of additional keys of the choice"),
+    "stream_form": (str, "one of STREAM_FORMS"),
+    "chunks": ((list, tuple, type(None)), "a list of dictionaries and strings, or None"),
     "body": (object, ""),
 }
 
 
 def check_sendable(name: str, value: Any) -> None:
-    """Refuse what JSON cannot hold.
+    """Check that a value can be sent as JSON.
 
     Raises:
-        TypeError: it cannot be sent.
+        TypeError: if the value cannot be sent as JSON.
     """
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"{name}={shown(value)} cannot be sent as JSON: {error}.") from None
+        raise TypeError(f"{name} must be JSON serializable, got {shown(value)}: {error}.") from None
 
 
 def _check_call(call: Any) -> None:
     if not isinstance(call, dict):
-        raise TypeError(f"tool_calls holds {shown(call)}. Pass dictionaries with name and arguments.")
+        raise TypeError(f"tool_calls must contain dictionaries with name and arguments, got {shown(call)}.")
     if not isinstance(call.get("name"), str) or not isinstance(call.get("arguments"), dict | str):
-        raise ValueError(f"A tool call needs name and arguments, as a dict or JSON text; {shown(call)} lacks one.")
+        raise ValueError(f"A tool call must have a name and arguments (a dict or JSON text), got {shown(call)}.")
 
 
 def text_of(content: Any) -> str:
@@ -128,7 +130,7 @@ def text_of(content: Any) -> str:
 
 
 def generate(body: JSON, *, thinking: bool) -> Answer:
-    """Return an answer to a request that has passed the rules."""
+    """Return an answer to a request that has passed all checks."""
     messages = body["messages"]
     asked = next((text_of(m["content"]) for m in reversed(messages) if m["role"] == "user"), "")
     calls = _tool_calls(body, asked)
@@ -188,16 +190,16 @@ def _arguments(tool: JSON, asked: str) -> str:
 
 
 def _filled(schema: JSON, asked: str, param: str, where: str) -> str:
-    """Return the JSON text of a value that fits a schema. Whatever is wrong with the schema is the request's fault.
+    """Return the JSON text of a value that fits a schema. Any error in the schema rejects the request.
 
     Raises:
-        Refusal: nothing fits it.
+        Refusal: if no value fits the schema.
     """
     try:
         return _compact(fill(schema, asked))
     except Exception as error:
-        told = str(error) if isinstance(error, SchemaError) else f"{type(error).__name__}: {excerpt(str(error))}"
-        raise bad(param, f"{where} cannot be filled: {told}") from error
+        why = str(error) if isinstance(error, SchemaError) else f"{type(error).__name__}: {excerpt(str(error))}"
+        raise bad(param, f"{where} cannot be filled: {why}") from error
 
 
 def _compact(value: Any) -> str:
@@ -211,7 +213,7 @@ def _called_since_asked(messages: list[JSON]) -> set[str]:
 
 
 def _mentions(asked: str, tool: JSON) -> bool:
-    """Tell whether a question is about a tool: it has its name, or a telling word of it."""
+    """Return True if a question contains a tool's name, or a word of more than three letters from that name."""
     lowered = asked.lower()
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[^\W_]+", tool["name"]) if len(word) > 3]
     return tool["name"].lower() in lowered or any(word in lowered for word in words)
@@ -225,7 +227,7 @@ def _json_text(body: JSON, asked: str) -> str | None:
     if response_format.get("type") != "json_object" and not _is_told_to_answer_in_json(body["messages"]):
         return None
     schema = _schema_in([text_of(message.get("content")) for message in body["messages"]])
-    # What stands in a prompt may look like a schema and be none. Then its words say what the keys are.
+    # Text in a prompt may only look like a schema. In that case, the quoted words of the prompt become the keys.
     with contextlib.suppress(Refusal):
         if schema is not None:
             return _filled(schema, asked, "messages", "The schema")
@@ -240,7 +242,7 @@ def _is_told_to_answer_in_json(messages: list[JSON]) -> bool:
 
 
 def _schema_in(texts: list[str]) -> JSON | None:
-    """Return the first JSON schema that stands in a text, among its first objects."""
+    """Return the first JSON schema among the first objects in the texts, or None."""
     for text in (text[:_MOST_OF_TEXT] for text in texts if '"properties"' in text):
         for match in itertools.islice(re.finditer(r"\{", text), _MOST_OBJECTS):
             try:
@@ -253,6 +255,6 @@ def _schema_in(texts: list[str]) -> JSON | None:
 
 
 def _is_schema(found: JSON) -> bool:
-    """Tell a schema from data that have properties too, such as GeoJSON."""
+    """Return True for a schema, False for data that also have `properties`, such as GeoJSON."""
     properties = found.get("properties")
     return isinstance(properties, dict) and all(isinstance(value, dict) for value in properties.values())

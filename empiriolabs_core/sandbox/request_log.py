@@ -1,4 +1,4 @@
-"""A line for each request, for people who watch the sandbox from a shell."""
+"""Print a line for each request, for people who run the sandbox in a shell."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ MODEL = "empiriolabs.model"
 
 
 class RequestLog:
-    """ASGI middleware that prints method, path, model, status and seconds of each request to standard error.
+    """ASGI middleware that logs each request to standard error: method, path, model, status and seconds.
 
-    It does not touch what is received: faults need the server's own function.
+    It does not wrap `receive`, because faults need the server's own function.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, and print its line when the answer has ended."""
+        """Serve a request, and print its line when the answer ends."""
         began, status = time.monotonic(), "no answer"
 
         async def noting(message: Message) -> None:

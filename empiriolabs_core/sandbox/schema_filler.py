@@ -1,7 +1,7 @@
-"""Makes a value that fits a JSON schema, out of the words and numbers of a prompt. Deterministic.
+"""Build a value that fits a JSON schema from the words and numbers of a prompt. Deterministic.
 
-`pattern`, `uniqueItems`, `not`, `if`, `dependent...` and an `allOf` of several are not looked at: a value need not fit
-them.
+The keywords `pattern`, `uniqueItems`, `not`, `if`, `dependent...` and an `allOf` with several schemas are ignored, so
+the value may violate them.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from empiriolabs_core.sandbox.refusals import shown
 Schema = dict[str, Any]
 
 _MOST_REPEATS = 3
-"""How often a value may hold its own kind where the schema leaves no other way: no finite value fits it."""
+"""How often a value may contain its own kind if the schema requires it. No finite value fits such a schema."""
 
 _MOST_CHARACTERS = 200_000
-"""How large a value may grow, so that no schema keeps the sandbox busy. Each value within it counts as 100."""
+"""The largest value that is built, in characters, so that every schema stays cheap. Each nested value counts as 100."""
 
 _MOST_OF_PROMPT = 100_000
-"""How many characters of a prompt are looked at."""
+"""How many characters of a prompt are read."""
 
 _TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 
-# Those of JSON Schema, and the further ones of pydantic.
+# The formats of JSON Schema, and pydantic's additional ones.
 _FORMATS = {
     "date": "2026-01-31",
     "date-time": "2026-01-31T12:00:00Z",
@@ -59,7 +59,7 @@ _BOUNDS = {
 
 
 class SchemaError(ValueError):
-    """The schema is none, or no value of a sane size fits it."""
+    """The schema is invalid, or no value of reasonable size fits it."""
 
 
 def _is_number(value: Any) -> bool:
@@ -67,80 +67,80 @@ def _is_number(value: Any) -> bool:
 
 
 _KEYWORDS = {
-    name: (told, holds)
-    for told, holds, names in (
+    name: (wanted, holds)
+    for wanted, holds, names in (
         ("an object", lambda value: isinstance(value, dict), ("properties",)),
         (
             "a list",
             lambda value: isinstance(value, list),
             ("required", "enum", "anyOf", "oneOf", "allOf", "prefixItems"),
         ),
-        ("text", lambda value: isinstance(value, str), ("$ref", "format")),
+        ("a string", lambda value: isinstance(value, str), ("$ref", "format")),
         ("a number", _is_number, tuple(_BOUNDS)),
-        ("a number above 0", lambda value: _is_number(value) and value > 0, ("multipleOf",)),
+        ("a number > 0", lambda value: _is_number(value) and value > 0, ("multipleOf",)),
         (
-            "a number from 0 up",
+            "a number >= 0",
             lambda value: _is_number(value) and value >= 0,
             ("minItems", "maxItems", "minLength", "maxLength"),
         ),
     )
     for name in names
 }
-"""What the keywords that are looked at must hold, in words and as a test."""
+"""The allowed values of the supported keywords, in words and as a test."""
 
 
 class Words:
-    """The words and numbers of a prompt, taken one after the other, and how much more may be made of them."""
+    """Hands out the words and numbers of a prompt in order, and limits the size of the value built from them."""
 
     def __init__(self, prompt: str) -> None:
         prompt = prompt[:_MOST_OF_PROMPT]
         quoted = re.findall(r"""["'“「『]([^"'”」』]{1,80})["'”」』]""", prompt)
-        # Capitals within a sentence are names; those at its start may not be.
+        # Capitalized words within a sentence are names; those at its start may not be.
         name = r"[A-Z][\w-]+(?: [A-Z][\w-]+)*"
         named = re.findall(rf"(?<=[\w,;:] )({name})|([\u3040-\u30ff\u4e00-\u9fff]+)", prompt)
         wanted: list[str] = [*quoted, *["".join(match) for match in named]] or re.findall(rf"\b{name}", prompt)
         self._words = wanted or re.findall(r"\w{4,}", prompt) or ["word"]
-        # Longer rows of digits are keys or secrets rather than quantities, and no float holds them.
+        # Longer rows of digits are keys or secrets rather than quantities, and do not fit into a float.
         self._numbers = re.findall(r"(?<!\d)-?\d{1,15}(?:\.\d{1,15})?(?!\d)", prompt) or ["1"]
         self._at = [0, 0]
         self._left: float = _MOST_CHARACTERS
 
     def word(self) -> str:
-        """Return the next word, from the start again after the last."""
+        """Return the next word, starting over after the last."""
         self._at[0] += 1
         return self._words[(self._at[0] - 1) % len(self._words)]
 
     def number(self) -> Fraction:
-        """Return the next number, from the start again after the last."""
+        """Return the next number, starting over after the last."""
         self._at[1] += 1
         return Fraction(self._numbers[(self._at[1] - 1) % len(self._numbers)])
 
     def spend(self, characters: float) -> None:
-        """Count what is made.
+        """Count the characters of a new value.
 
         Raises:
-            SchemaError: it is too much.
+            SchemaError: if the total exceeds the limit.
         """
         self._left -= characters
         if self._left < 0:
             raise SchemaError(
-                f"a value that fits is larger than the sandbox makes them: over {_MOST_CHARACTERS} characters, or "
-                f"{_MOST_CHARACTERS // 100} values. Lower its minItems or minLength."
+                f"a value that fits exceeds the sandbox's limit of {_MOST_CHARACTERS} characters or "
+                f"{_MOST_CHARACTERS // 100} values. Lower minItems or minLength."
             )
 
 
 def fill(schema: Any, prompt: str) -> Any:
-    """Return a value that fits a schema. Where a schema holds itself, the value ends one level further down.
+    """Return a value that fits a schema. A recursive schema is followed one level down.
 
     Raises:
-        SchemaError: it is no schema, or no value of a sane size fits it. What is wrong in some odder way may raise
-            anything else.
+        SchemaError: if the schema is invalid, or no value of reasonable size fits it.
+        Exception: of any class, if the schema is invalid in an unforeseen way.
     """
     return _fill(schema, schema, Words(prompt), ())
 
 
 def _fill(schema: Any, root: Schema, words: Words, path: tuple[str, ...]) -> Any:
-    """Return a value that fits a schema; `path` holds the references that led to it."""
+    """Return a value that fits a schema. `path` lists the references that led to the schema."""
     words.spend(100)
     schema, followed = _resolve(schema, root)
     path += followed
@@ -176,24 +176,24 @@ def _type(schema: Schema) -> str:
     named = schema.get("type", "object" if "properties" in schema else "string")
     kinds = named if isinstance(named, list) else [named]
     if not kinds or not all(kind in _TYPES for kind in kinds):
-        raise SchemaError(f"type={shown(named)} must be one of {', '.join(_TYPES)}, or a list of them.")
+        raise SchemaError(f"type must be one of {', '.join(_TYPES)}, or a list of them, got {shown(named)}.")
     return next((str(kind) for kind in kinds if kind != "null"), "null")
 
 
 def _given(schema: Schema, words: Words) -> Any:
-    """Return the value, or the first of those, that a schema names."""
+    """Return the `const` of a schema, or the first value of its `enum`."""
     if "const" not in schema and not schema["enum"]:
-        raise SchemaError("enum=[] allows no value.")
+        raise SchemaError("enum must have at least one value, got [].")
     value = schema["const"] if "const" in schema else schema["enum"][0]
     words.spend(len(json.dumps(value)))
     return value
 
 
 def _one_of(options: list[Any], root: Schema, words: Words, path: tuple[str, ...]) -> Any:
-    """Return a value that fits one of the options: null if it may, where a schema holds itself."""
+    """Return a value that fits one of the options. In a recursion, null is preferred if it is an option."""
     possible = [option for option in options if option is not False]
     if not possible:
-        raise SchemaError(f"none of the options {shown(options)} allows a value.")
+        raise SchemaError(f"at least one option must allow a value, got {shown(options)}.")
     repeats = _repeats(path)
     some = [option for option in possible if not isinstance(option, dict) or option.get("type") != "null"]
     if not some or (repeats and len(some) < len(possible)):
@@ -215,7 +215,7 @@ def _object(schema: Schema, root: Schema, words: Words, path: tuple[str, ...]) -
 
 def _list(schema: Schema, root: Schema, words: Words, path: tuple[str, ...]) -> list[Any]:
     first, rest = schema.get("prefixItems", []), schema.get("items", True)
-    if isinstance(rest, list):  # As drafts before 2020 have it.
+    if isinstance(rest, list):  # The form of drafts before 2020.
         first, rest = rest, schema.get("additionalItems", True)
     wanted = 0 if _repeats(path) else len(first) or 1
     count = max(math.ceil(schema.get("minItems", 0)), wanted)
@@ -233,7 +233,7 @@ def _text(schema: Schema, words: Words) -> str:
 
 
 def _number(given: Fraction, schema: Schema, step: Fraction | None) -> Fraction:
-    """Return a number that fits a schema: the given one if it does, else the nearest to it at or between the bounds."""
+    """Return the number nearest to `given` that fits a schema, chosen among `given` and the schema's bounds."""
     if "multipleOf" in schema:
         multiple = _exact(schema["multipleOf"])
         step = Fraction(multiple.numerator) if step else multiple
@@ -248,18 +248,18 @@ def _number(given: Fraction, schema: Schema, step: Fraction | None) -> Fraction:
     bounds = [(holds, _exact(schema[name])) for name, holds in _BOUNDS.items() if name in schema]
     fitting = [number for number in candidates if all(holds(number, bound) for holds, bound in bounds)]
     if not fitting:
-        told = {name: schema[name] for name in (*_BOUNDS, "multipleOf") if name in schema}
-        raise SchemaError(f"no number fits {shown(told)}.")
+        limits = {name: schema[name] for name in (*_BOUNDS, "multipleOf") if name in schema}
+        raise SchemaError(f"no number fits the limits {shown(limits)}.")
     return min(fitting, key=lambda number: abs(number - given))
 
 
 def _exact(number: float) -> Fraction:
-    """Return a number as it was written: 0.1 is a tenth here."""
+    """Return a number exactly as it was written: 0.1 becomes one tenth."""
     return Fraction(number if isinstance(number, int) else str(number))
 
 
 def _resolve(schema: Any, root: Schema) -> tuple[Schema, tuple[str, ...]]:
-    """Return what a schema refers to, and the references that were followed."""
+    """Return the schema behind all references, and the references that were followed."""
     followed: tuple[str, ...] = ()
     for _ in range(8):
         schema = _checked(schema)
@@ -274,29 +274,29 @@ def _resolve(schema: Any, root: Schema) -> tuple[Schema, tuple[str, ...]]:
 
 
 def _checked(schema: Any) -> Schema:
-    """Return a schema if its keywords hold what they must. `true` is the schema that anything fits."""
+    """Return a schema if its keywords have valid values. `true` is the schema that accepts any value."""
     if schema is True:
         return {}
     if not isinstance(schema, dict):
-        raise SchemaError(f"{shown(schema)} is no schema that a value fits: it must be an object.")
+        raise SchemaError(f"a schema must be an object or true, got {shown(schema)}.")
     for name, value in schema.items():
-        told, holds = _KEYWORDS.get(name, ("", lambda _: True))
+        wanted, holds = _KEYWORDS.get(name, ("", lambda _: True))
         if not holds(value):
-            raise SchemaError(f"{name}={shown(value)} must be {told}.")
+            raise SchemaError(f"{name} must be {wanted}, got {shown(value)}.")
     return schema
 
 
 def _target(reference: str, root: Schema) -> Any:
-    """Return what a JSON pointer leads to."""
+    """Return the value that a JSON pointer refers to."""
     start, *names = unquote(reference).split("/")
     if start != "#":
         raise SchemaError(
-            f"$ref={shown(reference)} must begin with '#/': it can only lead to a place in the same schema."
+            f"$ref must begin with '#/', because only places in the same schema are supported, got {shown(reference)}."
         )
     target: Any = root
     for name in (name.replace("~1", "/").replace("~0", "~") for name in names):
         try:
             target = target[int(name) if isinstance(target, list) else name]
         except (LookupError, TypeError, ValueError):
-            raise SchemaError(f"$ref={shown(reference)} leads nowhere in the schema.") from None
+            raise SchemaError(f"$ref must point to a place in the schema, got {shown(reference)}.") from None
     return target

@@ -1,4 +1,4 @@
-"""`Sandbox`: the gateway's routes on a port of this machine."""
+"""`Sandbox`: serve the gateway's routes on a local port."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ API_KEY = "sk-empiriolabs-sandbox"
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came."""
+    """One request as it was received."""
 
     method: str
     path: str
@@ -49,7 +49,7 @@ class Received:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One answer that was served to its end, and would be billed."""
+    """One answer that was sent completely, and that the gateway would bill."""
 
     path: str
     model: str
@@ -65,7 +65,7 @@ _Entry = TypeVar("_Entry")
 
 
 class _Recent(list[_Entry]):
-    """A list that holds the most recent entries only."""
+    """A list that keeps only the most recent entries."""
 
     def __init__(self, keep: int | None) -> None:
         super().__init__()
@@ -78,37 +78,42 @@ class _Recent(list[_Entry]):
 
 
 class Sandbox:
-    """A gateway on this machine.
+    """An offline copy of the gateway, served on this machine.
 
     Args:
-        strict: refuse what DeepSeek refuses, such as a tool loop without its reasoning.
-        strict_reasoning: with `strict`, also reject a conversation with tools that lacks the reasoning of an answer
-            without tool calls that this sandbox gave. DeepSeek's documents require it; recordings show no such error.
-        faults: what goes wrong with each POST request, in order; `None` for nothing.
-        local_model: let a small language model speak, instead of scripted answers.
-        host: address to listen on.
-        port: port to listen on; 0 for a free one.
-        catalogue: what `GET /v1/models` lists, in place of the cards of this process.
-        delay: seconds between the chunks of a stream, or before embeddings and rankings.
-        rate_limit: requests that are let through before 429 is answered; `None` for no limit.
-        credits: requests that are answered before 402 is; refused ones take none. `None` for no limit.
-        models: ids that are served besides those with a card.
-        keep: how many entries `requests` and `ledger` hold, 1 or more: the most recent ones. `None` for all.
-        usage_on_finish: send the usage of a stream of chat completions in the chunk with the finish reason, asked for
-            or not, as DeepSeek does; else in a chunk of its own, if asked for.
-        verbose: print a line for each request to standard error: method, path, model, status and seconds.
+        strict: reject requests that DeepSeek rejects, such as a tool loop without its reasoning. Default: `True`.
+        strict_reasoning: with `strict`, also require the reasoning of earlier answers without tool calls, in
+            conversations with tools. Applies to answers that this sandbox gave. DeepSeek's documents require it, but
+            recordings show no such error. Default: `False`.
+        faults: one fault per POST request, in order; `None` for a request without a fault.
+        local_model: answer with a small language model instead of scripted answers. Default: `False`.
+        host: address to listen on. Default: `"127.0.0.1"`.
+        port: port to listen on, from 1 to 65535, or 0 for a free port. Default: 0.
+        catalogue: the entries of `GET /v1/models`. Default: the model cards of this process.
+        delay: seconds between the chunks of a stream, or before embeddings and rankings. Default: 0.
+        rate_limit: number of requests to accept before answering 429. Default: `None`, no limit.
+        credits: number of requests to answer before answering 402. Rejected requests do not count. Default: `None`, no
+            limit.
+        models: ids to serve in addition to the models with a card.
+        keep: how many of the most recent entries `requests` and `ledger` keep, 1 or more; `None` for all. Default:
+            10,000.
+        usage_on_finish: for streams of chat completions, always send the usage in the chunk with the finish reason, as
+            DeepSeek does. Default: `False`, a separate chunk with the usage, if the request asks for it.
+        verbose: print a line for each request to standard error: method, path, model, status and seconds. Default:
+            `False`.
 
     Attributes:
-        requests: what came, in order.
-        ledger: what was served to its end, in order.
-        most_at_once: the most POST requests whose answers were being made at the same time.
+        requests: the received requests, in order.
+        ledger: the answers that were sent completely, in order.
+        most_at_once: the highest number of POST requests that were being processed at the same time.
 
     Raises:
-        ValueError: the port is none.
+        ValueError: if `port` is not from 0 to 65535, or `keep` is below 1.
+        TypeError: if an item of `faults` is not a `Fault` or `None`.
     """
 
     api_key = API_KEY
-    """The key that it takes."""
+    """The API key that the sandbox accepts."""
 
     def __init__(
         self,
@@ -137,7 +142,7 @@ class Sandbox:
         self._models = {*CARDS, *FURTHER_MODELS, *models, vectors.EMBEDDING_MODEL, vectors.RERANK_MODEL}
         self._catalogue = catalogue
         if not 0 <= port <= 65535:
-            raise ValueError(f"port={port} is no port. Pass one from 1 to 65535, or 0 for a free one.")
+            raise ValueError(f"port must be from 1 to 65535, or 0 for a free port, got {port}.")
         self._address = (host, port)
         self._faults, self._script = deque[Fault | None](), deque[Answer]()
         self.fail(*faults)
@@ -156,35 +161,39 @@ class Sandbox:
 
     @property
     def voice(self) -> str:
-        """A sentence on who answers."""
+        """A sentence about the source of the answers."""
         if self._wants_local_model:
-            return "A real but very small language model answers: expect the wire, not wisdom."
-        return "Its answers are scripted: they repeat what they were sent."
+            return "A real but very small language model answers: expect a realistic protocol, not good answers."
+        return "Its answers are scripted: they repeat the input."
 
     def script(self, *answers: Answer) -> None:
-        """Answer the next chat requests with these, in order.
+        """Queue answers for the next chat requests, one per request, in order.
 
         Raises:
-            TypeError: one is no `Answer`.
+            TypeError: if an argument is not an `Answer`.
         """
         for answer in answers:
             if not isinstance(answer, Answer):
-                raise TypeError(f"script takes Answer objects, not {type(answer).__name__}: Answer({answer!r}).")
+                raise TypeError(
+                    f"script() expects Answer objects, got {type(answer).__name__}. Write Answer({answer!r})."
+                )
         self._script.extend(answers)
 
     def fail(self, *faults: Fault | None) -> None:
-        """Let this go wrong with the next POST requests, in order; `None` for nothing.
+        """Queue faults for the next POST requests, one per request, in order; `None` for a request without a fault.
 
         Raises:
-            TypeError: one is no `Fault`.
+            TypeError: if an argument is not a `Fault` or `None`.
         """
         for fault in faults:
             if not isinstance(fault, Fault | None):
-                raise TypeError(f"fail takes Fault objects or None, not {type(fault).__name__}: Fault({fault!r}).")
+                raise TypeError(
+                    f"fail() expects Fault objects or None, got {type(fault).__name__}. Write Fault({fault!r})."
+                )
         self._faults.extend(faults)
 
     def reset(self) -> None:
-        """Forget all requests, ledger entries, faults, scripted answers and cached prompts."""
+        """Clear all requests, ledger entries, queued faults and answers, and cached prompts."""
         self._faults.clear()
         self._script.clear()
         self._cache = PrefixCache()
@@ -194,7 +203,7 @@ class Sandbox:
         self.most_at_once = 0
 
     def start(self) -> Sandbox:
-        """Serve in a background thread; return when the port answers."""
+        """Start serving in a background thread, and return when the sandbox accepts requests."""
         if self._wants_local_model:
             self._local_model = LocalModel()
         listener = socket.create_server(self._address, backlog=2048)
@@ -210,7 +219,7 @@ class Sandbox:
         return self
 
     def stop(self) -> None:
-        """Stop serving, open streams included."""
+        """Stop serving, and close open streams."""
         if self._server is not None and self._thread is not None:
             self._server.should_exit = self._server.force_exit = True
             self._thread.join(timeout=10)
@@ -219,15 +228,15 @@ class Sandbox:
             self._local_model = None
 
     def __enter__(self) -> Sandbox:
-        """Start."""
+        """Start the sandbox."""
         return self.start()
 
     def __exit__(self, *exc: object) -> None:
-        """Stop."""
+        """Stop the sandbox."""
         self.stop()
 
     def app(self) -> Starlette:
-        """Return the ASGI application, to serve it some other way."""
+        """Return the ASGI application, for use with another server."""
         return Starlette(
             routes=[
                 Route("/v1/models", self._list_models),
@@ -268,7 +277,7 @@ class Sandbox:
         return Route(path, serve, methods=["POST"])
 
     async def _serve(self, request: Request, path: str, answer: Callable[..., Any], endpoint: Endpoint) -> Response:
-        """Return the fault of the moment, or make the checks that all routes share, and answer."""
+        """Return the response of the next fault, or make the checks that all routes share, and answer."""
         body, unreadable = _read(await request.body())
         self._note(request, body)
         fault = self._faults.popleft() if self._faults else None
@@ -289,7 +298,7 @@ class Sandbox:
     def _admit(self, request: Request) -> None:
         rules.check_key(request.headers, API_KEY)
         if self._credits is not None and self._credits <= 0:
-            raise Refusal(402, "insufficient_credits", "The account has no credits left. Top it up.")
+            raise Refusal(402, "insufficient_credits", "The account has no credits left. Add credits to continue.")
         if self._rate_limit is not None:
             if self._rate_limit <= 0:
                 wait = {"retry-after": "1"}
@@ -297,7 +306,7 @@ class Sandbox:
             self._rate_limit -= 1
 
     def _charge(self) -> None:
-        """Take a credit for a request that is not refused."""
+        """Use up one credit, for a request that is not rejected."""
         if self._credits is not None:
             self._credits -= 1
 
@@ -355,7 +364,7 @@ class Sandbox:
         given = scripted.chunks if scripted is not None else None
         for data in _events(wire, turn, endpoint, self._usage_on_finish) if given is None else given:
             yield endpoint.event(data)
-            # Without delay too: in between, the server sees that a client has left, and stops.
+            # Sleep even with a delay of 0, so that the server notices a client that has disconnected, and stops.
             await asyncio.sleep(self._delay)
         self._bill(endpoint, body, turn.usage)
         for piece in endpoint.final():
@@ -364,7 +373,7 @@ class Sandbox:
     async def _local_stream(
         self, model: LocalModel, wire: JSON, body: JSON, endpoint: Endpoint
     ) -> AsyncIterator[bytes]:
-        """Pass the local model's stream on under the name that was asked for."""
+        """Forward the local model's stream under the requested model's name."""
         writer = endpoint.writer(wire, Head(uuid.uuid4().hex, int(time.time())))
         try:
             for data in writer.begin():
@@ -408,7 +417,7 @@ class Sandbox:
 
 
 def _read(raw: bytes) -> tuple[Any, Refusal | None]:
-    """Return a body, or why it is refused: a fault or a wrong key comes first."""
+    """Return a body, or the error for an invalid body. A fault or a wrong key takes precedence over that error."""
     try:
         return rules.read_body(raw), None
     except Refusal as refusal:
@@ -416,13 +425,13 @@ def _read(raw: bytes) -> tuple[Any, Refusal | None]:
 
 
 def _object(value: Any) -> JSON:
-    """Return a value of a scripted answer if it is an object; else there is nothing in it to look up."""
+    """Return a value of a scripted answer if it is an object, else an empty dictionary."""
     return value if isinstance(value, dict) else {}
 
 
 def _quarters(reply: Any, bill: Callable[[], None]) -> AsyncIterator[bytes]:
-    """Yield a body in four pieces, so that a fault can lie between them; bill it when the last is due."""
-    # Made before the headers are sent, so that a failure can still be told.
+    """Yield a body in four pieces, so that a fault can occur between them, and bill it with the last piece."""
+    # The body is encoded before the headers are sent, so that an error can still change the status.
     return _pieces(json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode(), bill)
 
 
@@ -435,7 +444,7 @@ async def _pieces(raw: bytes, bill: Callable[[], None]) -> AsyncIterator[bytes]:
 
 
 def _refusal(error: Exception) -> Refusal:
-    """Return what a request is told of an exception. One that was not foreseen is a defect of the sandbox."""
+    """Return the error to send for an exception. An unforeseen exception is a bug in the sandbox."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, RecursionError):
@@ -449,12 +458,12 @@ def _refuse(refusal: Refusal, endpoint: Endpoint = CHAT) -> Response:
 
 
 def _request_id() -> dict[str, str]:
-    """Return headers with an id of the request, under OpenAI's name and under Anthropic's."""
+    """Return headers with a request id, under OpenAI's and Anthropic's names."""
     return dict.fromkeys(("x-request-id", "request-id"), f"req-{uuid.uuid4().hex[:12]}")
 
 
 def _events(wire: JSON, turn: Turn, endpoint: Endpoint, usage_on_finish: bool) -> Iterator[JSON]:
-    """Yield an answer as the events of an endpoint. Most odd forms of streams exist in chat completions only."""
+    """Yield an answer as the events of an endpoint. Most unusual stream forms exist only in chat completions."""
     if endpoint is not CHAT:
         usual = (
             replace(answer, stream_form=answer.stream_form if answer.stream_form == "half_characters" else "usual")
@@ -469,15 +478,15 @@ def _events(wire: JSON, turn: Turn, endpoint: Endpoint, usage_on_finish: bool) -
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
-    """Refuse a path that is not served, and list those that are.
+    """Reject a path that is not served, and list the served ones.
 
-    The body has no `error`, so that clients do not take it for the gateway's answer to a request at the right address.
+    The body has no `error` key, so that clients do not mistake it for an error of the gateway at the right address.
     """
     routes: list[Route] = request.app.routes
     known = [f"{method} {route.path}" for route in routes for method in sorted(route.methods or ()) if method != "HEAD"]
     status = 405 if any(route.path == request.url.path for route in routes) else 404
-    told = f"There is no route {request.method} {request.url.path}. The routes are: {', '.join(known)}."
-    return JSONResponse({"detail": told, "routes": known}, status, headers=_request_id())
+    detail = f"There is no route {request.method} {request.url.path}. The routes are: {', '.join(known)}."
+    return JSONResponse({"detail": detail, "routes": known}, status, headers=_request_id())
 
 
 __all__ = ["API_KEY", "DropConnection", "LedgerEntry", "Received", "Sandbox"]

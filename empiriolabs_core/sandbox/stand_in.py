@@ -1,4 +1,4 @@
-"""A sandbox in the gateway's place, for demos and notebooks that run with and without a key."""
+"""Start a sandbox if no key is set, for demos and notebooks that run with or without a key."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from empiriolabs_core.sandbox.server import Sandbox
 
 
 def stand_in(**options: Any) -> Sandbox | None:
-    """Serve a sandbox in the gateway's place, unless `EMPIRIOLABS_API_KEY` is set, and print which of the two it is.
+    """Start a sandbox unless `EMPIRIOLABS_API_KEY` is set, and print which endpoint is used.
 
-    Sets `EMPIRIOLABS_API_KEY` and `EMPIRIOLABS_API_BASE`, so that every adapter made after it finds the sandbox. It
-    serves until it is stopped or the process ends.
+    With a sandbox, sets `EMPIRIOLABS_API_KEY` and `EMPIRIOLABS_API_BASE`, so that every adapter created afterwards
+    uses it. The sandbox runs until `stop()` is called or the process ends.
 
     Args:
         **options: arguments of `Sandbox`.
 
     Returns:
-        The sandbox; `None` where the key of the environment is used.
+        The sandbox, or `None` if the key of the environment is used.
     """
     if os.environ.get(KEY_VARIABLE):
-        print(f"Using {os.environ.get(BASE_VARIABLE) or DEFAULT_API_BASE}, since {KEY_VARIABLE} is set.")
+        print(f"Using {os.environ.get(BASE_VARIABLE) or DEFAULT_API_BASE}, because {KEY_VARIABLE} is set.")
         return None
     sandbox = Sandbox(**options).start()
     atexit.register(sandbox.stop)

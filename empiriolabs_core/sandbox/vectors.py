@@ -1,4 +1,4 @@
-"""Embeddings and rerank scores without a model: texts that share words are near. Deterministic."""
+"""Compute embeddings and rerank scores without a model: texts that share words are similar. Deterministic."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def embeddings(body: JSON) -> JSON:
     """Return the reply to an embeddings request.
 
     Raises:
-        Refusal: the request is over a documented limit.
+        Refusal: if the request is invalid or exceeds a documented limit.
     """
     inputs = _inputs(body.get("input"))
     dimensions = 1024 if body.get("dimensions") is None else body["dimensions"]
-    # 1024.0 equals 1024 and is none of them all the same.
+    # 1024.0 equals 1024, but is not an integer.
     if not isinstance(dimensions, int) or dimensions not in DIMENSIONS:
-        raise bad("dimensions", f"dimensions={shown(dimensions)} must be one of {DIMENSIONS}.")
+        raise bad("dimensions", f"dimensions must be one of {DIMENSIONS}, got {shown(dimensions)}.")
     if body.get("encoding_format") not in (None, *ENCODINGS):
-        told = f"encoding_format={shown(body['encoding_format'])} must be one of {', '.join(ENCODINGS)}."
-        raise bad("encoding_format", told)
+        given = shown(body["encoding_format"])
+        raise bad("encoding_format", f"encoding_format must be one of {', '.join(ENCODINGS)}, got {given}.")
     tokens = sum(map(count, inputs))
     data = [
         {"object": "embedding", "index": n, "embedding": _encode(vector(text, dimensions), body)}
@@ -51,9 +51,9 @@ def embeddings(body: JSON) -> JSON:
 def _inputs(given: Any) -> list[str]:
     inputs = [given] if isinstance(given, str) else given
     if not isinstance(inputs, list) or not inputs or not all(isinstance(text, str) and text for text in inputs):
-        raise bad("input", f"input={shown(given)} must be a text or a list of texts, none of them empty.")
+        raise bad("input", f"input must be a non-empty string or a list of non-empty strings, got {shown(given)}.")
     if len(inputs) > MOST_INPUTS:
-        raise bad("input", f"input has {len(inputs)} entries; at most {MOST_INPUTS} are taken.")
+        raise bad("input", f"input must have at most {MOST_INPUTS} entries, got {len(inputs)}.")
     for number, text in enumerate(inputs):
         _check_length("input", f"input[{number}]", text, MOST_INPUT_TOKENS)
     return inputs
@@ -61,7 +61,7 @@ def _inputs(given: Any) -> list[str]:
 
 def _check_length(param: str, where: str, text: str, most: int) -> None:
     if count(text) > most:
-        raise bad(param, f"{where} has {count(text)} tokens; at most {most} are taken.")
+        raise bad(param, f"{where} must have at most {most} tokens, got {count(text)}.")
 
 
 def _encode(values: list[float], body: JSON) -> Any:
@@ -75,7 +75,7 @@ def _words(text: str) -> list[str]:
 
 
 def vector(text: str, dimensions: int) -> list[float]:
-    """Return a unit vector: each word adds to a few places that its hash names."""
+    """Return a unit vector for a text. Each word changes a few components, which its hash selects."""
     values = [0.0] * dimensions
     for word in _words(text) or [text]:
         digest = hashlib.sha256(word.encode()).digest()
@@ -89,7 +89,7 @@ def rerank(body: JSON) -> JSON:
     """Return the reply to a rerank request, in the documented shape.
 
     Raises:
-        Refusal: the request is over a documented limit.
+        Refusal: if the request is invalid or exceeds a documented limit.
     """
     _check_rerank(body)
     query, documents = body["query"], body["documents"]
@@ -106,15 +106,16 @@ def rerank(body: JSON) -> JSON:
 def _check_rerank(body: JSON) -> None:
     query, documents = body.get("query"), body.get("documents")
     if not isinstance(query, str) or not query:
-        raise bad("query", f"query={shown(query)} must be a text that is not empty.")
+        raise bad("query", f"query must be a non-empty string, got {shown(query)}.")
     if not isinstance(documents, list) or not 1 <= len(documents) <= MOST_DOCUMENTS:
-        raise bad("documents", f"documents must be a list of 1 to {MOST_DOCUMENTS} texts.")
+        found = f"{len(documents)} entries" if isinstance(documents, list) else shown(documents)
+        raise bad("documents", f"documents must be a list of 1 to {MOST_DOCUMENTS} strings, got {found}.")
     _check_length("query", "query", query, MOST_RANKED_TOKENS)
     for number, text in enumerate(documents):
         if not isinstance(text, str):
-            raise bad("documents", f"documents[{number}]={shown(text)} must be text.")
+            raise bad("documents", f"documents[{number}] must be a string, got {shown(text)}.")
         _check_length("documents", f"documents[{number}]", text, MOST_RANKED_TOKENS)
     check_whole_number(body, "top_n", 1, MOST_DOCUMENTS)
     check_boolean(body, "return_documents")
     if not isinstance(body.get("instruct"), str | None):
-        raise bad("instruct", f"instruct={shown(body['instruct'])} must be text.")
+        raise bad("instruct", f"instruct must be a string, got {shown(body['instruct'])}.")

@@ -1,4 +1,4 @@
-"""Replies and chunks in the form of the wire, and their token counts."""
+"""Build replies and chunks in the wire format of chat completions, and count their tokens."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ from typing import Any
 from empiriolabs_core.sandbox.answers import JSON, Answer, text_of
 
 IMPLICIT_SYSTEM_TOKENS = 12
-"""What the gateway's own system prompt adds where a request has none. That is documented; how much, inferred."""
+"""Tokens that the gateway's own system prompt adds to a request without one. The prompt is documented; its size is
+inferred."""
 
-# Only the first token has space before it. To look for some before each takes hours on a long row of spaces.
+# Only the first token may begin with spaces. A pattern with optional spaces before every token would take hours on a
+# long row of spaces.
 _TOKEN = re.compile(r"(?:\A\s+)?(?:\w+|[^\w\s])\s*")
 _CACHE_BLOCK = 64
 
 
 def pieces(text: str) -> list[str]:
-    """Return a text in pieces of about a token."""
+    """Split a text into pieces of about one token."""
     return _TOKEN.findall(text) or ([text] if text else [])
 
 
 def count(text: str) -> int:
-    """Return the number of tokens of a text: words and punctuation marks."""
+    """Return the number of tokens in a text: its words and punctuation marks."""
     return len(pieces(text))
 
 
 @dataclass(frozen=True)
 class Turn:
-    """An answer, cut to the length that was asked for, and what it cost."""
+    """An answer, truncated to the requested length, and its token usage."""
 
     id: str
     created: int
@@ -46,18 +48,18 @@ class Turn:
 
 
 _MOST_KNOWN = 100_000
-"""Beginnings of conversations that are remembered. The oldest is forgotten first."""
+"""How many beginnings of conversations are remembered. The oldest is dropped first."""
 
 
 class PrefixCache:
-    """Remembers the beginnings of conversations, as an upstream's implicit cache does. Inferred, block size too."""
+    """Remembers the beginnings of conversations, like an upstream's implicit cache. Inferred, with its block size."""
 
     def __init__(self) -> None:
         self._known: dict[str, None] = {}
         self._lock = threading.Lock()
 
     def cached_tokens(self, model: str, messages: list[JSON]) -> int:
-        """Return how many prompt tokens of a conversation were seen before, and remember it."""
+        """Return how many prompt tokens of a conversation are cached, and cache the conversation."""
         digest, tokens, cached = hashlib.sha256(model.encode()), 0, 0
         with self._lock:
             for message in messages:
@@ -72,23 +74,23 @@ class PrefixCache:
 
 
 def message_tokens(message: JSON) -> int:
-    """Return the number of tokens of a message."""
+    """Return the number of tokens in a message."""
     calls = json.dumps(message["tool_calls"]) if message.get("tool_calls") else ""
     return 4 + count(text_of(message.get("content"))) + count(message.get("reasoning_content") or "") + count(calls)
 
 
 def prompt_tokens(body: JSON) -> int:
-    """Return the number of tokens of a request."""
+    """Return the number of prompt tokens in a request."""
     implicit = not any(message["role"] in ("system", "developer") for message in body["messages"])
     tools = count(json.dumps(body["tools"])) if body.get("tools") else 0
     return sum(map(message_tokens, body["messages"])) + tools + implicit * IMPLICIT_SYSTEM_TOKENS
 
 
 def shorten(answer: Answer, body: JSON) -> tuple[Answer, str]:
-    """Truncate an answer at a stop sequence and at `max_tokens`; return it and its finish reason.
+    """Truncate an answer at a stop sequence and at `max_tokens`, and return it with its finish reason.
 
-    Reasoning counts towards `max_tokens`. Documented by DeepSeek; for the gateway, inferred. A call is truncated as
-    DeepSeek does it (recorded): earlier calls stay complete, the last one has a part of its arguments, or none.
+    Reasoning counts towards `max_tokens`. DeepSeek documents this; for the gateway, it is inferred. Tool calls are
+    truncated as recorded at DeepSeek: earlier calls stay complete, and the last one loses some or all of its arguments.
     """
     reasoning, content = answer.reasoning or "", answer.content or ""
     stops = body.get("stop") or []
@@ -108,7 +110,7 @@ def shorten(answer: Answer, body: JSON) -> tuple[Answer, str]:
 
 
 def stop_sequence(answer: Answer, short: Answer, body: JSON) -> str | None:
-    """Return the stop sequence that ended a text, if one did."""
+    """Return the stop sequence that ended the text, or None."""
     stops = body.get("stop") or []
     content, kept = answer.content or "", short.content or ""
     found = [stop for stop in ([stops] if isinstance(stops, str) else stops) if content.startswith(kept + stop)]
@@ -116,7 +118,7 @@ def stop_sequence(answer: Answer, short: Answer, body: JSON) -> str | None:
 
 
 def _shorten_calls(calls: Sequence[JSON], left: int) -> tuple[tuple[JSON, ...], bool]:
-    """Return the calls that the tokens that are left are enough for, and whether those are all, complete."""
+    """Return the calls that fit into the remaining tokens, and whether that is all of them, untruncated."""
     kept: list[JSON] = []
     for call in calls:
         left -= count(call["name"])
@@ -132,9 +134,9 @@ def _shorten_calls(calls: Sequence[JSON], left: int) -> tuple[tuple[JSON, ...], 
 
 
 def usage_of(body: JSON, answers: tuple[Answer, ...], cached: int) -> JSON:
-    """Count the tokens of a turn."""
+    """Return the token usage of a turn."""
     prompt = prompt_tokens(body)
-    first, times = answers[0], len(answers)  # They are all the same.
+    first, times = answers[0], len(answers)  # All answers are the same.
     reasoning = times * count(first.reasoning or "")
     called = sum(count(call["name"]) + count(_arguments(call)) for call in first.tool_calls)
     said = times * (count(first.content or "") + called)
@@ -175,13 +177,13 @@ def completion(turn: Turn) -> JSON:
 
 
 def chunks(turn: Turn, *, include_usage: bool, usage_on_finish: bool = False) -> Iterator[JSON]:
-    """Yield a turn as the chunks of a stream: role, reasoning, text, tool calls, end, and usage.
+    """Yield a turn as the chunks of a stream: role, reasoning, text, tool calls, finish reason and usage.
 
     Args:
         turn: the answer.
-        include_usage: whether the request asked for usage. It then comes in a chunk of its own, as at Model Studio.
-        usage_on_finish: whether usage comes in the chunk with the finish reason instead, asked for or not, and is null
-            before. Recorded at DeepSeek.
+        include_usage: whether the request asked for usage. If so, a separate chunk contains it, as at Model Studio.
+        usage_on_finish: whether the chunk with the finish reason always contains the usage instead, and all earlier
+            chunks contain null. Recorded at DeepSeek.
     """
     for one in _chunks_without_usage(turn):
         finished = any(choice["finish_reason"] for choice in one["choices"])
@@ -215,13 +217,13 @@ def chunk(turn: Turn, delta: JSON, index: int, finish_reason: str | None = None,
 
 
 def _head(turn: Turn, kind: str) -> JSON:
-    """Return what stands before the choices. The fingerprint is documented by DeepSeek; for the gateway, inferred."""
+    """Return the keys before the choices. DeepSeek documents the fingerprint; for the gateway, it is inferred."""
     head = {"id": turn.id, "object": kind, "created": turn.created, "model": turn.model}
     return {**head, "system_fingerprint": "fp_sandbox"}
 
 
 def _streamed(text: str | None, halved: bool) -> Iterator[str]:
-    """Yield the pieces of a text; with `halved`, those of a character beyond the first 65,536 are surrogates."""
+    """Yield the pieces of a text. With `halved`, characters above U+FFFF are split into surrogates over two pieces."""
     for piece in pieces(text or ""):
         wide = next((at for at, letter in enumerate(piece) if letter > "\uffff"), None) if halved else None
         if wide is None:
@@ -233,7 +235,7 @@ def _streamed(text: str | None, halved: bool) -> Iterator[str]:
 
 
 def _calls_deltas(turn: Turn, answer: Answer) -> Iterator[list[JSON]]:
-    """Yield the `tool_calls` of one delta after the other, in the form that the answer names."""
+    """Yield the `tool_calls` of each delta, in the answer's stream form."""
     form, count_of_pieces = answer.stream_form, itertools.count()
     for number, call in enumerate(answer.tool_calls):
         deltas = list(_call_deltas(_call(turn, number, call), number))
@@ -259,7 +261,7 @@ def _logprobs(text: str) -> JSON:
 
 
 def event(data: JSON | str) -> bytes:
-    """Return one server-sent event. Half a character goes out as an escape."""
+    """Return one server-sent event. A lone surrogate is sent as a JSON escape."""
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
     try:
         return f"data: {text}\n\n".encode()

@@ -1,7 +1,7 @@
-"""The three endpoints of chat: each reads its own requests and writes its own replies, streams and errors.
+"""The three chat endpoints. Each endpoint reads its own requests and writes its own replies, streams and errors.
 
-Inside, the sandbox uses the form of chat completions only. The translation is written for the sandbox alone: if it
-shared code with the adapters, both would make the same mistakes and no test would see them.
+Internally, the sandbox uses only the form of chat completions. The translation shares no code with the adapters. If it
+did, both would make the same mistakes, and no test would find them.
 """
 
 from empiriolabs_core.sandbox.endpoints.base import Endpoint, Head, Writer
@@ -10,6 +10,6 @@ from empiriolabs_core.sandbox.endpoints.messages import Messages
 from empiriolabs_core.sandbox.endpoints.responses import Responses
 
 ENDPOINTS: tuple[Endpoint, ...] = (CHAT, Responses(), Messages())
-"""What answers chats, by `POST` to their `path`."""
+"""The endpoints, each served by `POST` at its `path`."""
 
 __all__ = ["CHAT", "ENDPOINTS", "ChatCompletions", "Endpoint", "Head", "Messages", "Responses", "Writer"]

@@ -1,4 +1,4 @@
-"""What an endpoint does, and what all writers of streams share."""
+"""Base classes of the endpoints and of their stream writers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from empiriolabs_core.sandbox.refusals import Refusal, bad, shown
 from empiriolabs_core.sandbox.wire import Turn, completion, event
 
 _READ = ("role", "content", "reasoning_content", "refusal", "annotations", "tool_calls")
-"""The keys of a message for which each endpoint has a place of its own."""
+"""The keys of a message that every endpoint translates. Other keys are passed through as extra keys."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What is known of a reply before its first token.
+    """The data of a reply that are known before its first token.
 
     Attributes:
         id: hexadecimal digits.
         created: seconds since 1970.
-        stop_sequence: the stop sequence that ended the text, if one did.
-        usage: the token counts in the form of chat completions, if they are known already.
+        stop_sequence: the stop sequence that ended the text, or `None`.
+        usage: the token counts in the form of chat completions, or `None` if not yet known.
     """
 
     id: str
@@ -34,7 +34,7 @@ class Head:
 
 
 class Writer:
-    """Writes a stream out of the chunks of chat completions. This one passes them on."""
+    """Writes a stream from chunks of chat completions. The base class forwards the chunks unchanged."""
 
     def __init__(self, wire: JSON, head: Head) -> None:
         self.wire, self.head = wire, head
@@ -56,7 +56,7 @@ class Writer:
 
 
 class Translator(Writer, ABC):
-    """Turns chunks into the events of another endpoint, and into its whole reply."""
+    """Converts chunks to the events of another endpoint, and to its whole reply."""
 
     def __init__(self, wire: JSON, head: Head) -> None:
         super().__init__(wire, head)
@@ -65,15 +65,15 @@ class Translator(Writer, ABC):
 
     @abstractmethod
     def reply(self) -> JSON:
-        """Return the whole reply. Valid after `end()`."""
+        """Return the whole reply. Call it after `end()`."""
 
     @abstractmethod
     def add_text(self, kind: str, text: str, logprobs: list[JSON]) -> Iterator[JSON]:
-        """Add to the reasoning, text or refusal; `kind` is the key of the chat form."""
+        """Add to the reasoning, text or refusal. `kind` is its key in the chat form."""
 
     @abstractmethod
     def add_annotation(self, annotation: JSON) -> Iterator[JSON]:
-        """Add a citation of the text."""
+        """Add a citation to the text."""
 
     @abstractmethod
     def add_call(self, piece: JSON) -> Iterator[JSON]:
@@ -97,11 +97,11 @@ class Translator(Writer, ABC):
 
 
 class Endpoint(ABC):
-    """One of the routes that answer chats."""
+    """One of the routes that answer chat requests."""
 
     path: str
     names: Mapping[str, str] = {}
-    """What fields of chat completions are called here, for error messages."""
+    """This endpoint's names of chat-completions fields, for error messages."""
 
     @abstractmethod
     def read(self, wire: JSON, *, strict: bool) -> JSON:
@@ -113,7 +113,7 @@ class Endpoint(ABC):
 
     @abstractmethod
     def writer(self, wire: JSON, head: Head) -> Writer:
-        """Return what writes a stream."""
+        """Return the writer of a stream."""
 
     @abstractmethod
     def envelope(self, refusal: Refusal) -> JSON:
@@ -121,33 +121,33 @@ class Endpoint(ABC):
 
     @abstractmethod
     def error_event(self, refusal: Refusal) -> bytes:
-        """Return an error in the middle of a stream."""
+        """Return the event of an error in the middle of a stream."""
 
     @abstractmethod
     def hollow(self, value: Any) -> JSON:
-        """Return a reply with `value` in the place of the answer, or with nothing if `value` is `...`."""
+        """Return a reply with `value` in place of the answer, or without an answer if `value` is `...`."""
 
     @abstractmethod
     def is_finish(self, piece: bytes) -> bool:
-        """Tell whether an event says why the answer ended."""
+        """Return whether an event contains the finish reason."""
 
     @abstractmethod
     def is_last(self, piece: bytes) -> bool:
-        """Tell whether a piece only ends the stream."""
+        """Return whether a piece only marks the end of the stream."""
 
     def card(self, card: ModelCard | None) -> ModelCard | None:
-        """Return what the card of a model says on this endpoint."""
+        """Return the model card that applies on this endpoint."""
         return card
 
     def event(self, data: JSON | str) -> bytes:
-        """Return one server-sent event, under the name that its `type` gives."""
+        """Return one server-sent event, named after its `type`."""
         if isinstance(data, str):
             return event(data)
         name = f"event: {data['type']}\n" if isinstance(data.get("type"), str) else ""
         return name.encode() + event(data)
 
     def final(self) -> Iterator[bytes]:
-        """Yield what follows the last event."""
+        """Yield the bytes after the last event."""
         yield from ()
 
     @abstractmethod
@@ -155,7 +155,7 @@ class Endpoint(ABC):
         """Return a whole reply."""
 
     def renamed(self, refusal: Refusal) -> Refusal:
-        """Return a refusal that calls the field by the name that it has here."""
+        """Return a refusal with this endpoint's name of the field."""
         name = self.names.get(refusal.param or "")
         if name is None:
             return refusal
@@ -166,7 +166,7 @@ class Endpoint(ABC):
 
 
 def whole(kind: Callable[[JSON, Head], Translator], wire: JSON, turn: Turn) -> JSON:
-    """Return what a writer makes of an answer that comes in one piece."""
+    """Return the whole reply that a writer builds from an answer in one piece."""
     writer = kind(wire, head_of(turn))
     for _ in (*writer.begin(), *writer.read(_as_chunk(turn)), *writer.end()):
         pass
@@ -179,7 +179,7 @@ def head_of(turn: Turn) -> Head:
 
 
 def _as_chunk(turn: Turn) -> JSON:
-    """Return an answer as the one chunk of a stream."""
+    """Return an answer as the only chunk of a stream."""
     whole = completion(turn)
     choice = whole["choices"][0]
     calls = [{"index": number, **call} for number, call in enumerate(choice["message"].get("tool_calls") or ())]
@@ -187,13 +187,13 @@ def _as_chunk(turn: Turn) -> JSON:
 
 
 def refuse_fields(given: JSON, allowed: Iterable[str] | None, refused: Iterable[str], where: str = "") -> None:
-    """Refuse fields that do not exist here, in OpenAI's words.
+    """Reject fields that do not exist on this endpoint, in OpenAI's words.
 
     Args:
         given: an object of the request.
-        allowed: the only fields that may be given; `None` for all but `refused`.
+        allowed: the allowed fields; `None` for all fields except `refused`.
         refused: fields that belong to another endpoint.
-        where: where the object is in the request, with a dot at the end.
+        where: path of the object in the request, ending with a dot.
     """
     for name in given:
         if name in refused or (allowed is not None and name not in allowed):
@@ -201,14 +201,14 @@ def refuse_fields(given: JSON, allowed: Iterable[str] | None, refused: Iterable[
 
 
 def typed(value: Any, kind: Any, where: str, wanted: str, param: str | None = None) -> Any:
-    """Return a value of the request.
+    """Return a value of the request if it has the right type.
 
     Raises:
-        Refusal: if it is not of the type `kind`, which `wanted` names.
+        Refusal: if the value does not have the type `kind`. The message names the type as `wanted`.
     """
     if isinstance(value, kind) and not (isinstance(value, bool) and kind is int):
         return value
-    raise bad(param or where.partition("[")[0].partition(".")[0], f"{where}={shown(value)} must be {wanted}.")
+    raise bad(param or where.partition("[")[0].partition(".")[0], f"{where} must be {wanted}, got {shown(value)}.")
 
 
 def without_none(fields: JSON) -> JSON:

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: the form that the sandbox uses inside, so there is nothing to translate."""
+"""`POST /v1/chat/completions`: the sandbox's internal form, which needs no translation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class ChatCompletions(Endpoint):
     path = "/v1/chat/completions"
 
     def read(self, wire: JSON, *, strict: bool) -> JSON:
-        """Return the request as it is."""
+        """Return the request unchanged."""
         return wire
 
     def writer(self, wire: JSON, head: Head) -> Writer:
-        """Return what writes a stream."""
+        """Return the writer of a stream."""
         return Writer(wire, head)
 
     def reply(self, wire: JSON, turn: Turn) -> JSON:
@@ -33,7 +33,7 @@ class ChatCompletions(Endpoint):
         return refusal.envelope()
 
     def error_event(self, refusal: Refusal) -> bytes:
-        """Return an error in the middle of a stream."""
+        """Return the event of an error in the middle of a stream."""
         return event(refusal.envelope())
 
     def hollow(self, value: Any) -> JSON:
@@ -42,11 +42,11 @@ class ChatCompletions(Endpoint):
         return {"id": "chatcmpl-fault", "object": "chat.completion", "model": "m", **given}
 
     def is_finish(self, piece: bytes) -> bool:
-        """Tell whether a chunk has a finish reason."""
+        """Return whether a chunk has a finish reason."""
         return b'"finish_reason": null' not in piece and b"finish_reason" in piece
 
     def is_last(self, piece: bytes) -> bool:
-        """Tell whether a piece is `[DONE]`."""
+        """Return whether a piece is `[DONE]`."""
         return piece.startswith(b"data: [DONE]")
 
     def event(self, data: JSON | str) -> bytes:
@@ -54,7 +54,7 @@ class ChatCompletions(Endpoint):
         return event(data)
 
     def final(self) -> Iterator[bytes]:
-        """Yield a comment and `[DONE]`. Both are DeepSeek's; for the gateway, inferred."""
+        """Yield a comment and `[DONE]`. DeepSeek sends both; for the gateway, they are inferred."""
         yield b": keep-alive\n\n"
         yield event("[DONE]")
 

@@ -1,4 +1,4 @@
-"""`POST /v1/messages`."""
+"""`POST /v1/messages`: Anthropic's messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-"""Anthropic's types of errors by status. Others are `invalid_request_error` below 500 and `api_error` from there on."""
+"""Anthropic's error types by status. The default is `invalid_request_error` below 500, and `api_error` from 500 up."""
 
 
 class Messages(Endpoint):
@@ -41,7 +41,7 @@ class Messages(Endpoint):
         return read_request(wire, strict=strict)
 
     def writer(self, wire: JSON, head: Head) -> MessagesWriter:
-        """Return what writes a stream."""
+        """Return the writer of a stream."""
         return MessagesWriter(wire, head)
 
     def reply(self, wire: JSON, turn: Turn) -> JSON:
@@ -51,7 +51,7 @@ class Messages(Endpoint):
     def envelope(self, refusal: Refusal) -> JSON:
         """Return the body of an error, in Anthropic's form."""
         kind = _TYPES.get(refusal.status, "invalid_request_error" if refusal.status < 500 else "api_error")
-        # DeepSeek's words name the field of this endpoint.
+        # DeepSeek's message names the field as this endpoint calls it.
         message = str(refusal).replace("`reasoning_content`", "`content[].thinking`")
         return {
             "type": "error",
@@ -60,7 +60,7 @@ class Messages(Endpoint):
         }
 
     def error_event(self, refusal: Refusal) -> bytes:
-        """Return an error in the middle of a stream."""
+        """Return the event of an error in the middle of a stream."""
         return self.event(self.envelope(refusal))
 
     def hollow(self, value: Any) -> JSON:
@@ -69,9 +69,9 @@ class Messages(Endpoint):
         return {"id": "msg_fault", "type": "message", "role": "assistant", "model": "m", **given}
 
     def is_finish(self, piece: bytes) -> bool:
-        """Tell whether an event has the stop reason."""
+        """Return whether an event contains the stop reason."""
         return piece.startswith(b"event: message_delta\n")
 
     def is_last(self, piece: bytes) -> bool:
-        """Tell whether an event only ends the message."""
+        """Return whether an event only ends the message."""
         return piece.startswith(b"event: message_stop\n")

@@ -1,4 +1,4 @@
-"""Replies and streams of `POST /v1/messages`, valid by the types of the `anthropic` package."""
+"""Build the replies and streams of `POST /v1/messages`. They conform to the types of the `anthropic` package."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ class MessagesWriter(Translator):
         return {**message, "stop_sequence": self.head.stop_sequence, **self.extra}
 
     def add_text(self, kind: str, text: str, logprobs: list[JSON]) -> Iterator[JSON]:
-        """Add to the thinking or to the text. There is no place for a refusal but the text."""
+        """Add to the thinking or the text. A refusal becomes text, because this endpoint has no field for it."""
         name = "thinking" if kind == "reasoning_content" else "text"
         yield from self._block_of(name)
         self._blocks[-1].pieces.append(text)
         yield self._delta(self._blocks[-1], {"type": f"{name}_delta", name: text})
 
     def add_annotation(self, annotation: JSON) -> Iterator[JSON]:
-        """Add a citation, as that of a web search."""
+        """Add a citation, in the form of a web search's."""
         yield from self._block_of("text")
         nested = annotation.get(annotation.get("type", ""))
         found = nested if isinstance(nested, dict) else annotation
@@ -106,7 +106,7 @@ class MessagesWriter(Translator):
         return {"type": "content_block_delta", "index": block.place, "delta": delta}
 
     def _begin(self, start: JSON) -> Iterator[JSON]:
-        """Yield the end of the block before, and the beginning of another one."""
+        """Yield the end of the previous block and the start of a new one."""
         yield from self._close()
         self._open = _Block(start, len(self._blocks))
         self._blocks.append(self._open)
@@ -118,7 +118,7 @@ class MessagesWriter(Translator):
             yield from self._begin({"type": name, name: "", **signature})
 
     def _close(self) -> Iterator[JSON]:
-        """Yield the end of the open block. The signature is the message's id: recorded at DeepSeek."""
+        """Yield the end of the open block. Its signature is the message's id, as recorded at DeepSeek."""
         block, self._open = self._open, None
         if block is None:
             return
@@ -148,7 +148,7 @@ class MessagesWriter(Translator):
 
 
 def _input(text: str) -> JSON:
-    """Return the arguments of a call. What is not a JSON object is wrapped in one, as Anthropic advises: inferred."""
+    """Return the arguments of a call. Anything but a JSON object is wrapped in one, as Anthropic advises (inferred)."""
     try:
         value = json.loads(text or "{}")
     except ValueError:
@@ -157,7 +157,7 @@ def _input(text: str) -> JSON:
 
 
 def usage_of(usage: JSON) -> JSON:
-    """Return token counts under the names of this endpoint: `input_tokens` leaves out what came from the cache."""
+    """Return token counts under this endpoint's names. Here, `input_tokens` excludes cached tokens."""
     cached = _count((usage.get("prompt_tokens_details") or {}).get("cached_tokens"))
     thought = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
     prompt: Any = usage.get("prompt_tokens", 0)

@@ -1,4 +1,4 @@
-"""Reads requests of `POST /v1/messages` into the form of chat completions."""
+"""Translate requests of `POST /v1/messages` to the form of chat completions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _ELSEWHERE = [
     "include",
     "previous_response_id",
 ]
-"""Fields of the two other endpoints. Anthropic refuses them; for the gateway, inferred."""
+"""Fields of the two other endpoints. Anthropic rejects them; for the gateway, this is inferred."""
 
 _TRANSLATED = [
     "messages",
@@ -57,9 +57,9 @@ _TRANSLATED = [
     "service_tier",
 ]
 _LEAST_BUDGET = 1024
-"""Anthropic's, for `budget_tokens`."""
+"""Anthropic's minimum for `budget_tokens`."""
 
-_TEXT, _OBJECT = "text", "an object"
+_TEXT, _OBJECT = "a string", "an object"
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -68,10 +68,10 @@ def read_request(wire: JSON, *, strict: bool) -> JSON:
 
     Args:
         wire: the request.
-        strict: whether to refuse what Anthropic or DeepSeek refuse beyond the form of the request.
+        strict: whether to also reject valid requests that Anthropic or DeepSeek reject.
 
     Raises:
-        Refusal: if the request is not one of this endpoint.
+        Refusal: if the request is not valid on this endpoint.
     """
     refuse_fields(wire, None, _ELSEWHERE)
     if wire.get("max_tokens") is None:
@@ -96,7 +96,7 @@ def _missing(name: str) -> Refusal:
 
 
 def _check_strictly(wire: JSON) -> None:
-    """Refuse what Anthropic refuses, and DeepSeek: thinking that is off together with an effort."""
+    """Reject requests that Anthropic rejects, and, like DeepSeek, an effort while thinking is off."""
     messages = wire["messages"]
     if messages[0]["role"] != "user":
         raise bad("messages", 'messages: first message must use the "user" role')
@@ -112,8 +112,8 @@ def _check_strictly(wire: JSON) -> None:
     budget = thinking.get("budget_tokens")
     limit = wire["max_tokens"]
     if isinstance(budget, int) and isinstance(limit, int) and not _LEAST_BUDGET <= budget < limit:
-        told = f"thinking.budget_tokens={budget} must be at least {_LEAST_BUDGET} and below max_tokens={limit}."
-        raise bad("thinking", told)
+        wanted = f"at least {_LEAST_BUDGET} and below max_tokens={limit}"
+        raise bad("thinking", f"thinking.budget_tokens must be {wanted}, got {budget}.")
 
 
 def _thinking(wire: JSON) -> JSON:
@@ -121,12 +121,12 @@ def _thinking(wire: JSON) -> JSON:
     if thinking is None:
         return {}
     if wire.get("enable_thinking") is not None or wire.get("thinking_budget") is not None:
-        raise bad("thinking", "Send thinking, or enable_thinking and thinking_budget, but not both.")
+        raise bad("thinking", "Send either thinking, or enable_thinking and thinking_budget, but not both.")
     kind = thinking.get("type")
     if kind not in ("enabled", "disabled", "adaptive"):
-        raise bad("thinking", f"thinking.type={shown(kind)} must be one of enabled, disabled, adaptive.")
+        raise bad("thinking", f"thinking.type must be one of enabled, disabled, adaptive, got {shown(kind)}.")
     if kind == "enabled":
-        typed(thinking.get("budget_tokens"), int, "thinking.budget_tokens", "a whole number")
+        typed(thinking.get("budget_tokens"), int, "thinking.budget_tokens", "an integer")
     return {"enable_thinking": kind != "disabled", "thinking_budget": thinking.get("budget_tokens")}
 
 
@@ -146,18 +146,16 @@ def _output_config(wire: JSON) -> JSON:
     if given is None:
         return effort
     if given.get("type") != "json_schema":
-        raise bad("output_config", f"output_config.format.type={shown(given.get('type'))} must be json_schema.")
+        raise bad("output_config", f"output_config.format.type must be 'json_schema', got {shown(given.get('type'))}.")
     schema = typed(given.get("schema"), dict, "output_config.format.schema", _OBJECT)
     return {**effort, "response_format": {"type": "json_schema", "json_schema": {"name": "output", "schema": schema}}}
 
 
 def _stops(given: Any) -> Any:
-    stops = typed(given, list | None, "stop_sequences", "a list of texts")
+    stops = typed(given, list | None, "stop_sequences", "a list of strings")
     for number, stop in enumerate(stops or ()):
         if not isinstance(stop, str) or not stop.strip():
-            raise bad(
-                "stop_sequences", f"stop_sequences[{number}]={shown(stop)} must be text with more than whitespace."
-            )
+            raise bad("stop_sequences", f"stop_sequences[{number}] must be a non-blank string, got {shown(stop)}.")
     return stops or None
 
 
@@ -169,12 +167,12 @@ def _system(given: Any) -> list[JSON]:
 
 
 def _texts(given: Any, where: str) -> str:
-    blocks = typed(given, list, where, "text or a list of text blocks")
+    blocks = typed(given, list, where, "a string or a list of text blocks")
     texts = []
     for number, block in enumerate(blocks):
         at = f"{where}[{number}]"
         if typed(block, dict, at, _OBJECT).get("type") != "text":
-            raise bad(where, f"{at}.type={shown(block.get('type'))} must be text.")
+            raise bad(where, f"{at}.type must be 'text', got {shown(block.get('type'))}.")
         texts.append(_text_of(block, at))
     return "\n\n".join(texts)
 
@@ -192,18 +190,18 @@ def _tools(given: Any) -> list[JSON] | None:
 
 
 def _tool(tool: Any, where: str) -> JSON:
-    """Return a tool in the form of chat completions. Tools of the server are left to the rules of all endpoints."""
+    """Return a tool in the form of chat completions. The shared rules of all endpoints check server tools."""
     typed(tool, dict, where, _OBJECT)
     if tool.get("type") not in (None, "custom"):
         if "function" in tool:
-            raise bad("tools", f"{where}.type={shown(tool['type'])} must be custom, with name and input_schema.")
+            raise bad("tools", f"{where}.type must be 'custom', with name and input_schema, got {shown(tool['type'])}.")
         return dict(tool)
     for name in ("name", "input_schema"):
         if name not in tool:
             raise bad("tools", f"{where}.{name}: Field required")
     schema = typed(tool["input_schema"], dict, f"{where}.input_schema", _OBJECT)
     if schema.get("type") != "object":
-        raise bad("tools", f"{where}.input_schema.type={shown(schema.get('type'))} must be 'object'.")
+        raise bad("tools", f"{where}.input_schema.type must be 'object', got {shown(schema.get('type'))}.")
     strict = typed(tool.get("strict"), bool | None, f"{where}.strict", "true or false")
     function = without_none({"name": tool["name"], "description": tool.get("description"), "parameters": schema})
     return {"type": "function", "function": {**function, **({"strict": True} if strict else {})}}
@@ -223,7 +221,7 @@ def _tool_choice(wire: JSON) -> JSON:
         name = typed(choice.get("name"), str, "tool_choice.name", _TEXT)
         return {"tool_choice": {"type": "function", "function": {"name": name}}, **parallel}
     if not isinstance(kind, str) or kind not in _CHOICES:
-        raise bad("tool_choice", f"tool_choice.type={shown(kind)} must be one of auto, any, tool, none.")
+        raise bad("tool_choice", f"tool_choice.type must be one of auto, any, tool, none, got {shown(kind)}.")
     return {"tool_choice": _CHOICES[kind], **parallel}
 
 
@@ -232,7 +230,7 @@ _PARALLEL = "tool_choice.disable_parallel_tool_use"
 
 def _messages(given: Any) -> list[JSON]:
     if not isinstance(given, list) or not given:
-        raise bad("messages", f"messages={shown(given)} must be a list that is not empty.")
+        raise bad("messages", f"messages must be a non-empty list, got {shown(given)}.")
     messages: list[JSON] = []
     for turn in _combined(given):
         read = _assistant if turn.role == "assistant" else _user_turn
@@ -247,14 +245,15 @@ class _Turn:
 
 
 def _combined(given: list[Any]) -> list[_Turn]:
-    """Return the turns, each with its blocks. Neighbours of one role are combined, as Anthropic does."""
+    """Return each turn with its blocks. Consecutive messages of the same role are combined, as Anthropic does."""
     turns: list[_Turn] = []
     for number, message in enumerate(given):
         where = f"messages[{number}]"
         role = typed(message, dict, where, _OBJECT).get("role")
         if role not in ("user", "assistant"):
             raise bad(
-                "messages", f"{where}.role={shown(role)} must be 'user' or 'assistant'. Send system at the top level."
+                "messages",
+                f"{where}.role must be 'user' or 'assistant', got {shown(role)}. Send system at the top level.",
             )
         refuse_fields(message, ("role", "content"), (), f"{where}.")
         if not turns or turns[-1].role != role:
@@ -265,7 +264,7 @@ def _combined(given: list[Any]) -> list[_Turn]:
 
 def _blocks(content: Any, where: str) -> list[tuple[JSON, str]]:
     if not isinstance(content, str | list):
-        raise bad("messages", f"{where}={shown(content)} must be text or a list of blocks.")
+        raise bad("messages", f"{where} must be a string or a list of blocks, got {shown(content)}.")
     if not content:
         raise bad("messages", f"{where}: all messages must have non-empty content")
     if isinstance(content, str):
@@ -274,7 +273,7 @@ def _blocks(content: Any, where: str) -> list[tuple[JSON, str]]:
 
 
 def _assistant(blocks: list[tuple[JSON, str]], where: str) -> list[JSON]:
-    """Return the one message of an assistant's turn: its thinking, its text, then its calls."""
+    """Return the single message of an assistant's turn: its thinking, its text, then its calls."""
     message: JSON = {"role": "assistant", "content": None}
     for block, at in blocks:
         kind = block.get("type")
@@ -291,7 +290,7 @@ def _assistant(blocks: list[tuple[JSON, str]], where: str) -> list[JSON]:
         elif kind == "tool_use":
             message["tool_calls"] = [*message.get("tool_calls", ()), _call(block, at)]
         else:
-            raise bad("messages", f"{at}.type={shown(kind)} must be one of thinking, text, tool_use.")
+            raise bad("messages", f"{at}.type must be one of thinking, text, tool_use, got {shown(kind)}.")
     if message["content"] is None and "tool_calls" not in message:
         raise bad("messages", f"{where}: a turn must hold more than thinking.")
     return [message]
@@ -306,7 +305,7 @@ def _call(block: JSON, where: str) -> JSON:
 
 
 def _user_turn(blocks: list[tuple[JSON, str]], where: str) -> list[JSON]:
-    """Return the tool messages of a user's turn, and then the user's own."""
+    """Return the tool messages of a user's turn, then the user message."""
     results: list[JSON] = []
     parts: list[JSON] = []
     for block, at in blocks:
@@ -326,15 +325,15 @@ def _user_turn(blocks: list[tuple[JSON, str]], where: str) -> list[JSON]:
 def _result(content: Any, where: str) -> Any:
     if content is None or isinstance(content, str):
         return content or ""
-    blocks = typed(content, list, f"{where}.content", "text or a list of blocks")
+    blocks = typed(content, list, f"{where}.content", "a string or a list of blocks")
     return [_part(block, f"{where}.content[{number}]") for number, block in enumerate(blocks)]
 
 
 def _part(block: Any, where: str) -> JSON:
-    """Return a block of a user's turn as a part of chat completions."""
+    """Return a block of a user's turn as a chat-completions content part."""
     kind = typed(block, dict, where, _OBJECT).get("type")
     if not isinstance(kind, str) or kind not in _PARTS:
-        raise bad("messages", f"{where}.type={shown(kind)} must be one of {', '.join(_PARTS)}, tool_result.")
+        raise bad("messages", f"{where}.type must be one of {', '.join(_PARTS)}, tool_result, got {shown(kind)}.")
     return _PARTS[kind](block, where)
 
 
@@ -354,7 +353,7 @@ def _source(block: JSON, where: str) -> str:
         url: str = typed(source.get("url"), str, f"{where}.source.url", _TEXT)
         return url
     if source.get("type") != "base64":
-        raise bad("messages", f"{where}.source.type={shown(source.get('type'))} must be 'base64' or 'url'.")
+        raise bad("messages", f"{where}.source.type must be 'base64' or 'url', got {shown(source.get('type'))}.")
     for name in ("media_type", "data"):
         typed(source.get(name), str, f"{where}.source.{name}", _TEXT)
     return f"data:{source['media_type']};base64,{source['data']}"

@@ -1,4 +1,4 @@
-"""`POST /v1/responses`."""
+"""`POST /v1/responses`: OpenAI's responses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Responses(Endpoint):
         return read_request(wire)
 
     def writer(self, wire: JSON, head: Head) -> ResponsesWriter:
-        """Return what writes a stream."""
+        """Return the writer of a stream."""
         return ResponsesWriter(wire, head)
 
     def reply(self, wire: JSON, turn: Turn) -> JSON:
@@ -38,15 +38,15 @@ class Responses(Endpoint):
         return whole(ResponsesWriter, wire, turn)
 
     def card(self, card: ModelCard | None) -> ModelCard | None:
-        """Return the card, with JSON schemas allowed: recorded at DeepSeek, whose other endpoints refuse them."""
+        """Return the card with JSON schemas allowed. Recorded at DeepSeek, whose other endpoints reject them."""
         return replace(card, json_object_only=False) if card else None
 
     def envelope(self, refusal: Refusal) -> JSON:
-        """Return the body of an error: that of chat completions."""
+        """Return the body of an error, in the form of chat completions."""
         return refusal.envelope()
 
     def error_event(self, refusal: Refusal) -> bytes:
-        """Return an error in the middle of a stream."""
+        """Return the event of an error in the middle of a stream."""
         told = {"code": refusal.code, "message": str(refusal), "param": refusal.param}
         return self.event({"type": "error", **told, "sequence_number": 0})
 
@@ -56,9 +56,9 @@ class Responses(Endpoint):
         return {"id": "resp_fault", "object": "response", "status": "completed", "model": "m", **given}
 
     def is_finish(self, piece: bytes) -> bool:
-        """Tell whether an event is the last one."""
+        """Return whether an event is the last one."""
         return piece.startswith((b"event: response.completed\n", b"event: response.incomplete\n"))
 
     def is_last(self, piece: bytes) -> bool:
-        """Return false: nothing follows the event with the finish reason."""
+        """Return False, because nothing follows the event with the finish reason."""
         return False

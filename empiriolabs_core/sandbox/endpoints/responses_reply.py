@@ -1,6 +1,6 @@
-"""Replies and streams of `POST /v1/responses`, valid by the types of the `openai` package.
+"""Build the replies and streams of `POST /v1/responses`. They conform to the types of the `openai` package.
 
-The form of reasoning items, and that no `[DONE]` is sent, was recorded at DeepSeek. For the gateway, inferred.
+The form of reasoning items and the missing `[DONE]` were recorded at DeepSeek. For the gateway, they are inferred.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _KINDS = {
     "content": ("message", "output_text", "response.output_text"),
     "refusal": ("message", "refusal", "response.refusal"),
 }
-"""What holds each text of the chat form: the type of the item, of its part, and the beginning of its events."""
+"""For each text of the chat form: the type of its item, the type of its part, and the prefix of its events."""
 
 _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details")
 
@@ -31,7 +31,7 @@ class _Part:
     logprobs: list[JSON] = field(default_factory=list)
 
     def whole(self) -> JSON:
-        """Return the part in an item. A text also carries citations and probabilities."""
+        """Return a part of an item. A text part also has citations and log probabilities."""
         text = "".join(self.pieces)
         if self.type == "refusal":
             return {"type": self.type, "refusal": text}
@@ -51,7 +51,7 @@ class _Item:
     status: str = "in_progress"
 
     def whole(self, **extra: Any) -> JSON:
-        """Return the item, with what it holds so far."""
+        """Return the item with its current content."""
         item = {"id": self.id, "type": self.type, "status": self.status}
         if self.type == "function_call":
             return {**item, **self.call, "arguments": "".join(self.pieces)}
@@ -72,12 +72,12 @@ class ResponsesWriter(Translator):
         self._sent = 0
 
     def begin(self) -> Iterator[JSON]:
-        """Yield that the response exists."""
+        """Yield the events that announce the response."""
         yield self._event("response.created", response=self._response("in_progress"))
         yield self._event("response.in_progress", response=self._response("in_progress"))
 
     def end(self) -> Iterator[JSON]:
-        """Yield the end of the last item, and the whole response."""
+        """Yield the end of the last item and the whole response."""
         said = any(item.type != "reasoning" for item in self._items)
         if not said and self._status() == "completed":
             yield from self._part_of("content")
@@ -99,7 +99,7 @@ class ResponsesWriter(Translator):
         yield self._event(f"{part.events}.delta", **_at(item), delta=text, **more)
 
     def add_annotation(self, annotation: JSON) -> Iterator[JSON]:
-        """Add a citation, in the flat form of this endpoint."""
+        """Add a citation, in this endpoint's flat form."""
         yield from self._part_of("content")
         item, part = self._here()
         nested = annotation.get(annotation.get("type", ""))
@@ -136,7 +136,7 @@ class ResponsesWriter(Translator):
         return item, item.parts[-1]
 
     def _begin(self, kind: str, prefix: str, call: JSON | None = None) -> Iterator[JSON]:
-        """Yield the end of the item before, and the beginning of another one."""
+        """Yield the end of the previous item and the start of a new one."""
         if self._open is not None:
             yield from self._close("completed")
         place = len(self._items)
@@ -145,7 +145,7 @@ class ResponsesWriter(Translator):
         yield self._event("response.output_item.added", output_index=place, item=self._open.whole())
 
     def _part_of(self, kind: str) -> Iterator[JSON]:
-        """Yield what is needed until a part of a kind is the last of the last item."""
+        """Yield the events that open a part of this kind, unless the last item already ends with one."""
         item_type, part_type, events = _KINDS[kind]
         if self._open is None or self._open.type != item_type:
             yield from self._begin(item_type, "rs" if item_type == "reasoning" else "msg")
@@ -203,7 +203,7 @@ def _at(item: _Item) -> JSON:
 
 
 def _echo(wire: JSON) -> JSON:
-    """Return what a response repeats of its request. A missing `strict` is read as true, as OpenAI does."""
+    """Return the fields of the request that a response repeats. `strict` defaults to true, as at OpenAI."""
     tools = [{"strict": True, **tool} if tool.get("type") == "function" else tool for tool in wire.get("tools") or ()]
     text = wire.get("text") or {}
     return {
@@ -226,7 +226,7 @@ def _echo(wire: JSON) -> JSON:
 
 
 def usage_of(usage: JSON) -> JSON:
-    """Return token counts under the names of this endpoint. Keys that it does not know are kept."""
+    """Return token counts under this endpoint's names. Other keys are kept."""
     prompt = usage.get("prompt_tokens_details") or {}
     completion = usage.get("completion_tokens_details") or {}
     return {

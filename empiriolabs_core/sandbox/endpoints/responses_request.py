@@ -1,4 +1,4 @@
-"""Reads requests of `POST /v1/responses` into the form of chat completions."""
+"""Translate requests of `POST /v1/responses` to the form of chat completions."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _ELSEWHERE = [
     "output_config",
     "thinking",
 ]
-"""Fields of the two other endpoints. OpenAI refuses unknown fields here; for the gateway, inferred."""
+"""Fields of the two other endpoints. OpenAI rejects unknown fields here; for the gateway, this is inferred."""
 
 _NO_STATE = ("previous_response_id", "conversation", "background", "prompt")
-"""Fields that need a server which stores conversations. DeepSeek's does not; for the gateway, not documented."""
+"""Fields that need stored conversations. DeepSeek stores none; the gateway does not document it."""
 
 _TRANSLATED = [
     "input",
@@ -55,7 +55,7 @@ _TRANSLATED = [
     "max_tool_calls",
 ]
 
-_TEXT, _OBJECT = "text", "an object"
+_TEXT, _OBJECT = "a string", "an object"
 _USER_PARTS = ("input_text", "input_image", "input_file")
 _ASSISTANT_PARTS = ("output_text", "refusal")
 _ROLES = ("user", "assistant", "system", "developer")
@@ -65,7 +65,7 @@ def read_request(wire: JSON) -> JSON:
     """Return a request in the form of chat completions.
 
     Raises:
-        Refusal: if the request is not one of this endpoint.
+        Refusal: if the request is not valid on this endpoint.
     """
     refuse_fields(wire, None, _ELSEWHERE)
     _refuse_state(wire)
@@ -86,13 +86,11 @@ def read_request(wire: JSON) -> JSON:
 def _refuse_state(wire: JSON) -> None:
     for name in _NO_STATE:
         if wire.get(name):
-            raise bad(
-                name, f"{name} is not supported: no conversation is stored here. Send the whole history as input."
-            )
+            raise bad(name, f"{name} is not supported: conversations are not stored. Send the whole history as input.")
     if wire.get("truncation") not in (None, "disabled"):
-        raise bad("truncation", f"truncation={shown(wire['truncation'])} is not supported. Send 'disabled'.")
+        raise bad("truncation", f"truncation must be 'disabled', got {shown(wire['truncation'])}.")
     if not isinstance(wire.get("store"), bool | None):
-        raise bad("store", f"store={shown(wire['store'])} must be true or false.")
+        raise bad("store", f"store must be true or false, got {shown(wire['store'])}.")
     refuse_fields(_object(wire, "stream_options"), ["include_obfuscation"], (), "stream_options.")
 
 
@@ -102,7 +100,7 @@ def _object(wire: JSON, name: str) -> JSON:
 
 
 def _logprobs(wire: JSON) -> JSON:
-    include = typed(wire.get("include"), list | None, "include", "a list of texts") or []
+    include = typed(wire.get("include"), list | None, "include", "a list of strings") or []
     wanted = "message.output_text.logprobs" in include
     return {"logprobs": wanted or None, "top_logprobs": wire.get("top_logprobs") if wanted else None}
 
@@ -128,7 +126,7 @@ def _tools(wire: JSON) -> list[JSON] | None:
 
 
 def _tool(tool: Any, where: str) -> JSON:
-    """Return a tool in the nested form. Other tools than functions are left to the rules of all endpoints."""
+    """Return a tool in the nested form. The shared rules of all endpoints check tools that are not functions."""
     typed(tool, dict, where, _OBJECT)
     if tool.get("type") != "function":
         return dict(tool)
@@ -155,7 +153,7 @@ def _messages(given: Any) -> list[JSON]:
     if isinstance(given, str) and given:
         return [{"role": "user", "content": given}]
     if not isinstance(given, list) or not given:
-        raise bad("input", f"input={shown(given)} must be text or a list of items, and not empty.")
+        raise bad("input", f"input must be a non-empty string or a non-empty list of items, got {shown(given)}.")
     history = _History()
     for number, item in enumerate(given):
         history.add(item, f"input[{number}]")
@@ -165,8 +163,8 @@ def _messages(given: Any) -> list[JSON]:
 class _History:
     """Collects the items of a conversation.
 
-    The items of one assistant turn become one message: its reasoning, its text, then its calls. An item that cannot
-    follow the one before it in this order begins another turn.
+    The items of one assistant turn become one message: its reasoning, its text, then its calls. An item that breaks
+    this order begins another turn.
     """
 
     def __init__(self) -> None:
@@ -178,12 +176,12 @@ class _History:
         """Add an item.
 
         Raises:
-            Refusal: if it is not a valid item.
+            Refusal: if the item is not valid.
         """
         typed(item, dict, where, _OBJECT)
         kind = item.get("type", "message")
         if not isinstance(kind, str) or kind not in _ITEMS:
-            raise bad("input", f"{where}.type={shown(kind)} must be one of {', '.join(_ITEMS)}.")
+            raise bad("input", f"{where}.type must be one of {', '.join(_ITEMS)}, got {shown(kind)}.")
         _ITEMS[kind](self, item, where)
 
     def messages(self) -> list[JSON]:
@@ -203,7 +201,7 @@ class _History:
         self._turn = None
 
     def _in_turn(self, *later: str) -> JSON:
-        """Return the message of the assistant's turn: another one, if the turn already has one of the `later` keys."""
+        """Return the message of the assistant's turn, or a new one if it already has one of the `later` keys."""
         if self._turn is None or any(self._turn.get(name) is not None for name in later):
             self._end_turn()
             self._turn = {"role": "assistant", "content": None}
@@ -228,7 +226,7 @@ class _History:
     def _message(self, item: JSON, where: str) -> None:
         role = item.get("role")
         if role not in _ROLES:
-            raise bad("input", f"{where}.role={shown(role)} must be one of {', '.join(_ROLES)}.")
+            raise bad("input", f"{where}.role must be one of {', '.join(_ROLES)}, got {shown(role)}.")
         if role == "assistant":
             content = _content(item.get("content"), f"{where}.content", _ASSISTANT_PARTS)
             turn, self._alone = self._in_turn("content", "tool_calls"), ""
@@ -263,15 +261,15 @@ _ITEMS: dict[str, Callable[[_History, JSON, str], None]] = {
 def _content(content: Any, where: str, kinds: tuple[str, ...]) -> Any:
     if isinstance(content, str):
         return content
-    parts = typed(content, list, where, "text or a list of parts")
+    parts = typed(content, list, where, "a string or a list of parts")
     return [_part(part, f"{where}[{number}]", kinds) for number, part in enumerate(parts)]
 
 
 def _part(part: Any, where: str, kinds: tuple[str, ...]) -> JSON:
-    """Return a part in the form of chat completions."""
+    """Return a part as a chat-completions content part."""
     kind = typed(part, dict, where, _OBJECT).get("type")
     if kind == "input_image" and kind in kinds:
-        url = typed(part.get("image_url"), str, f"{where}.image_url", "a URL as text")
+        url = typed(part.get("image_url"), str, f"{where}.image_url", "a URL string")
         return {"type": "image_url", "image_url": without_none({"url": url, "detail": part.get("detail")})}
     if kind == "input_file" and kind in kinds:
         return {"type": "file", "file": {name: value for name, value in part.items() if name != "type"}}
@@ -281,7 +279,7 @@ def _part(part: Any, where: str, kinds: tuple[str, ...]) -> JSON:
 def _part_text(part: Any, where: str, kinds: tuple[str, ...]) -> str:
     kind = typed(part, dict, where, _OBJECT).get("type")
     if kind not in kinds:
-        raise bad("input", f"{where}.type={shown(kind)} must be one of {', '.join(kinds)}.")
+        raise bad("input", f"{where}.type must be one of {', '.join(kinds)}, got {shown(kind)}.")
     name = "refusal" if kind == "refusal" else "text"
     text: str = typed(part.get(name), str, f"{where}.{name}", _TEXT)
     return text
