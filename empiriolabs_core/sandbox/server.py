@@ -164,7 +164,7 @@ class Sandbox:
         """A sentence about the source of the answers."""
         if self._wants_local_model:
             return "A real but very small language model answers: expect a realistic protocol, not good answers."
-        return "Its answers are scripted: they repeat the input."
+        return "Its answers are scripted: they repeat what they were sent."
 
     def script(self, *answers: Answer) -> None:
         """Queue answers for the next chat requests, one per request, in order.

