@@ -29,7 +29,7 @@ commands:
   models    list models with region, limits and prices
   sandbox   serve an offline copy of the gateway
   probe     check against the live gateway what its documents leave open
-  chat      stream one answer with reasoning, tokens and cost, as a first check of a key
+  chat      stream one answer with reasoning, tokens and cost, to check a key
 
 'empiriolabs COMMAND --help' lists the options of a command.
 """
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="empiriolabs",
-        description="EmpirioLabs models from a shell.",
+        description="Use EmpirioLabs models from a shell.",
         epilog=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,11 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def chat() -> None:
-    """Stream one answer to the shell, or exit with the error in a sentence."""
+    """Stream one answer to the shell, or exit with a one-line error."""
     parser = argparse.ArgumentParser(
         prog="empiriolabs chat", description="Stream one answer with reasoning, tokens and cost."
     )
-    parser.add_argument("prompt", nargs="*", help="what to ask (default: a greeting)")
+    parser.add_argument("prompt", nargs="*", help="question to ask (default: a greeting)")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="model id (default: %(default)s)")
     parser.add_argument("--effort", choices=get_args(ReasoningEffort), help="reasoning effort")
     parser.add_argument("--search", action="store_true", help="search the web first, for a fee")
@@ -79,7 +79,7 @@ def chat() -> None:
 
 
 def _show(chunks: Iterable[JSON], body: JSON) -> None:
-    """Print the reasoning, the answer, and one line of tokens and cost."""
+    """Print the reasoning, the answer, the tokens and the cost."""
     reply, heading = StreamedReply(), ""
     for chunk in chunks:
         delta = reply.read(chunk)

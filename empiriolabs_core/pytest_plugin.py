@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MARKER = "empiriolabs_sandbox"
 _SHARED = {"strict", "local_model"}
-"""Options that leave no trace between tests, so that one sandbox can serve many tests."""
+"""Options without state, so that many tests can share one sandbox."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def _empiriolabs_sandboxes() -> Iterator[Callable[[dict[str, Any]], Sandbox]]:
-    """Yield a function that returns a running sandbox with these options."""
+    """Yield a function that returns a running sandbox with the given options."""
     running: dict[tuple[tuple[str, Any], ...], Sandbox] = {}
     with contextlib.ExitStack() as stack:
 
@@ -59,9 +59,9 @@ def empiriolabs_sandbox(
 ) -> Iterator[Sandbox]:
     """Yield a sandbox to which `EMPIRIOLABS_API_KEY` and `EMPIRIOLABS_API_BASE` point during the test.
 
-    It remembers nothing of other tests. `script()` says what it answers next and `fail()` what goes wrong next. The
-    settings `empiriolabs_strict` and `empiriolabs_local_model` apply to all tests. The marker `empiriolabs_sandbox`
-    gives one test, class or module other arguments of `Sandbox`.
+    The sandbox has no state from other tests. `script()` queues answers and `fail()` queues faults. The settings
+    `empiriolabs_strict` and `empiriolabs_local_model` apply to all tests. The marker `empiriolabs_sandbox` sets other
+    arguments of `Sandbox` for one test, class or module.
 
     Raises:
         ImportError: if the extra `sandbox` is not installed, or the local model is wanted and not installed.

@@ -1,6 +1,6 @@
-"""Puts the questions that the gateway's documents leave open to the gateway itself: python -m empiriolabs_core.probe.
+"""Ask the gateway the questions that its documents leave open: python -m empiriolabs_core.probe.
 
-Each probe is a question, the requests that settle it, and a function that reads the outcomes. Requests are sent as
-they stand here, past the wire rules of `empiriolabs_core.settings`, and once: a refusal, a time-out or a broken stream
-is an answer too, and never keeps the other probes from running.
+Each probe consists of a question, the requests that answer it, and a function that interprets the outcomes. Requests
+are sent exactly as written here, without the rules of `empiriolabs_core.settings` and without retries. A rejected
+request, a timeout or a broken stream is also a result, and the other probes still run.
 """

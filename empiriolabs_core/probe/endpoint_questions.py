@@ -1,4 +1,4 @@
-"""The open questions about `/v1/responses` and `/v1/messages`. The bodies are those that a client would send."""
+"""The open questions about `/v1/responses` and `/v1/messages`, with the bodies that a client would send."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from empiriolabs_core.endpoints import ENDPOINTS
 from empiriolabs_core.errors import JSON
-from empiriolabs_core.probe.outcomes import NO_MODEL, Call, Outcome, Outcomes, Probe, each, taken
+from empiriolabs_core.probe.outcomes import NO_MODEL, Call, Outcome, Outcomes, Probe, each, verdict
 
 _THINK: JSON = {"enable_thinking": True, "thinking_budget": 128}
 _OFF: JSON = {"enable_thinking": False}
@@ -17,7 +17,7 @@ _VERSION = {"anthropic-version": "2023-06-01"}
 
 
 def endpoint_probes(model: str) -> list[Probe]:
-    """Return the probes of both endpoints, for a chat model that thinks."""
+    """Return the probes of both endpoints for a chat model with reasoning."""
     return [*_of_responses(model), *_of_messages(model), *_of_both(model)]
 
 
@@ -49,7 +49,7 @@ def _of_responses(model: str) -> list[Probe]:
     return [
         Probe(
             "responses reply",
-            "What does a reply of /v1/responses hold, and which fields are accepted?",
+            "What does a reply of /v1/responses contain, and which fields are accepted?",
             [
                 ask("plain", **_THINK),
                 ask("store false", store=False, **_OFF),
@@ -60,24 +60,24 @@ def _of_responses(model: str) -> list[Probe]:
         ),
         Probe(
             "responses stream",
-            "Which events does a stream of /v1/responses have, whole and truncated?",
+            "Which events does a complete and a truncated stream of /v1/responses have?",
             [ask("whole", stream=True, **_THINK), ask("16 tokens", stream=True, max_output_tokens=16, **_OFF)],
             _forms,
         ),
         Probe(
             "responses tool loop",
-            "Must a call on /v1/responses come with its reasoning item?",
+            "Must a tool call on /v1/responses be sent with its reasoning item?",
             [
                 loop("with", "I should add."),
                 loop("without"),
                 loop("empty", ""),
                 ask("previous response", previous_response_id="resp_0", **_OFF),
             ],
-            lambda outcomes: each(outcomes, taken),
+            lambda outcomes: each(outcomes, verdict),
         ),
         Probe(
             "responses effort",
-            "How is the effort of thinking set on /v1/responses?",
+            "How is the reasoning effort set on /v1/responses?",
             [
                 ask("reasoning.effort", reasoning={"effort": "low"}),
                 ask("reasoning_effort", reasoning_effort="low"),
@@ -107,7 +107,7 @@ def _of_messages(model: str) -> list[Probe]:
     return [
         Probe(
             "messages reply",
-            "What does a reply of /v1/messages hold? Do its input tokens include cached ones?",
+            "What does a reply of /v1/messages contain? Do its input tokens include cached tokens?",
             [
                 ask("with a version", **_THINK),
                 ask("without a version", {}, **_OFF),
@@ -120,16 +120,16 @@ def _of_messages(model: str) -> list[Probe]:
         ),
         Probe(
             "messages tool loop",
-            "Must a call on /v1/messages come with its thinking block, and with a signature?",
+            "Must a tool call on /v1/messages be sent with its thinking block and a signature?",
             [
                 loop("without a signature", {"type": "thinking", "thinking": "I should add.", "signature": ""}),
                 loop("without the block"),
             ],
-            lambda outcomes: each(outcomes, taken),
+            lambda outcomes: each(outcomes, verdict),
         ),
         Probe(
             "messages fields",
-            "Which fields of the other forms are accepted on /v1/messages?",
+            "Which fields of the other endpoints are accepted on /v1/messages?",
             [
                 ask("output_config.effort", output_config={"effort": "low"}),
                 ask("reasoning_effort", reasoning_effort="low"),
@@ -151,7 +151,7 @@ def _of_both(model: str) -> list[Probe]:
         ),
         Probe(
             "endpoint errors",
-            "What do refusals look like on the other endpoints?",
+            "What do errors look like on the other endpoints?",
             [
                 _responses(model, "responses, wrong field", max_output_tokens=-1, **_OFF),
                 _messages(model, "messages, wrong field", max_tokens=-1, **_OFF),
@@ -179,16 +179,16 @@ def _forms(outcomes: Outcomes) -> str:
 
 
 def _form(outcome: Outcome) -> str:
-    """Say what an accepted reply or stream consists of."""
+    """Return the items of an accepted reply, or the events of an accepted stream."""
     if not outcome.accepted:
-        return taken(outcome)
+        return verdict(outcome)
     if len(outcome.events) > 1:
         kinds = ", ".join(dict.fromkeys(str(entry.get("type")) for entry in outcome.objects))
         return f"events {kinds}, {'[DONE]' if '[DONE]' in outcome.events else 'no [DONE]'}"
     reply = outcome.first
     items = reply.get("output") or reply.get("content") or ()
-    told = {name: reply[name] for name in ("status", "stop_reason", "store") if name in reply}
-    return f"{', '.join(str(item.get('type')) for item in items)}, {told}, usage {reply.get('usage')}"
+    found = {name: reply[name] for name in ("status", "stop_reason", "store") if name in reply}
+    return f"{', '.join(str(item.get('type')) for item in items)}, {found}, usage {reply.get('usage')}"
 
 
 def _refusal(outcome: Outcome) -> str:
@@ -199,4 +199,4 @@ def _refusal(outcome: Outcome) -> str:
 
 def _input_tokens(outcome: Outcome) -> str:
     usage = outcome.first.get("usage")
-    return f"{usage.get('input_tokens')} input tokens" if isinstance(usage, Mapping) else taken(outcome)
+    return f"{usage.get('input_tokens')} input tokens" if isinstance(usage, Mapping) else verdict(outcome)

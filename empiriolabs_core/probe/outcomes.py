@@ -1,4 +1,4 @@
-"""One request of a probe, and what came of it."""
+"""One request of a probe, and its outcome."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from empiriolabs_core.errors import JSON, excerpt
 from empiriolabs_core.replies import StreamedReply, Usage, read_reasoning, read_usage
 
 NO_MODEL = "no-such-model"
-"""What is asked for where no model shall be found."""
+"""The id of a model that does not exist."""
 MOST_CHARACTERS = 1_000_000
-"""Of a reply, so many are read."""
+"""The most characters of a reply that are read."""
 
 _KNOWN = {"id", "object", "created", "model", "choices", "usage", "system_fingerprint"}
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request. Without a body, `path` is read; `key` takes the place of the user's, `""` sends none.
+    """One request: a POST with a body, else a GET.
 
-    `headers` are sent besides.
+    `key` replaces the user's key; `""` sends no key. `headers` are additional headers.
     """
 
     label: str
@@ -39,7 +39,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a request: a status and a text, or what kept them from coming, and what is read of them."""
+    """The outcome of a request: status, headers and text, or the failure."""
 
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Outcome:
 
     @cached_property
     def events(self) -> list[str]:
-        """The data of the events of a stream; a whole reply counts as one."""
+        """The data of each event of a stream. A whole reply counts as one event."""
         streamed = self.headers.get("content-type", "").startswith("text/event-stream")
         return re.findall(r"^data: ?(.*)$", self.text, re.MULTILINE) if streamed else [self.text]
 
@@ -63,32 +63,32 @@ class Outcome:
 
     @property
     def first(self) -> JSON:
-        """The first object, if there is one."""
+        """The first object, or an empty one."""
         return self.objects[0] if self.objects else {}
 
     @property
     def error(self) -> Any:
-        """The error object, if there is one."""
+        """The error object, or None."""
         return next((entry["error"] for entry in self.objects if entry.get("error")), None)
 
     @property
     def accepted(self) -> bool:
-        """Whether the request was answered with JSON, to the end."""
+        """Whether the request received a complete JSON answer."""
         return self.status == 200 and self.failure is None and self.error is None and bool(self.objects)
 
     @property
     def barred(self) -> bool:
-        """Whether the request never got as far as a model: no connection or key, no credits, too many, trouble."""
+        """Whether the request did not reach a model: connection, key, credits, rate limit or server error."""
         return self.status in (None, 401, 402, 403, 429) or self.status >= 500
 
     @property
     def refused(self) -> bool:
-        """Whether the request was refused for what is in it."""
+        """Whether the request was rejected because of its content."""
         return self.status in (400, 422)
 
     @cached_property
     def reply(self) -> StreamedReply:
-        """The answer. A whole reply is read like a stream of one chunk."""
+        """The answer. A whole reply is parsed like a stream of one chunk."""
         reply = StreamedReply()
         for entry in self.objects:
             choices = [
@@ -105,12 +105,12 @@ class Outcome:
 
     @property
     def tokens(self) -> Usage | None:
-        """The usage that was reported."""
+        """The reported token usage, or None."""
         return read_usage(self.reply.usage)
 
     @property
     def further_keys(self) -> str:
-        """The keys that this package does not read, and those of sources."""
+        """The keys that this package does not read, and keys of sources."""
         top = {name for entry in self.objects for name in entry if "choices" in entry} - _KNOWN
         return ", ".join(sorted({*self.reply.unknown, *self.reply.sources, *top})) or "none"
 
@@ -120,8 +120,8 @@ def choices_of(entry: JSON) -> list[JSON]:
     return entry.get("choices") or []
 
 
-def told(outcome: Outcome) -> str:
-    """Say in a line what came of a request."""
+def summary(outcome: Outcome) -> str:
+    """Return the outcome of a request in one line."""
     if not outcome.accepted:
         error = outcome.error if isinstance(outcome.error, Mapping) else {"message": outcome.error or outcome.text}
         said = (outcome.status or "no answer", error.get("code"), excerpt(error.get("message") or ""), outcome.failure)
@@ -134,13 +134,13 @@ def told(outcome: Outcome) -> str:
         f"{len(outcome.reasoning)} characters of reasoning",
         *[f"{call.name} called" for call in reply.tool_calls.calls],
         f"{usage.output_tokens} tokens, {usage.reasoning_tokens} of them reasoning" if usage else "no usage",
-        f"further keys: {outcome.further_keys}",
+        f"other keys: {outcome.further_keys}",
     ]
     return ", ".join(parts)
 
 
 def send(http: Any, base_url: str, key: str, call: Call, timeout: float) -> Outcome:
-    """Send a request, once. Whatever goes wrong is part of the outcome."""
+    """Send a request without retries. Any failure becomes part of the outcome."""
     key = key if call.key is None else call.key
     headers = {**(call.headers or {}), **({"Authorization": f"Bearer {key}"} if key else {})}
     method, came, deadline = "GET" if call.body is None else "POST", Outcome(), time.monotonic() + timeout
@@ -150,8 +150,8 @@ def send(http: Any, base_url: str, key: str, call: Call, timeout: float) -> Outc
             for text in response.iter_text():
                 came = replace(came, text=came.text + text)
                 if len(came.text) > MOST_CHARACTERS or time.monotonic() > deadline:
-                    return replace(came, failure=f"it had not ended after {len(came.text)} characters")
-    except Exception as error:  # Which classes there are depends on the client's HTTP library.
+                    return replace(came, failure=f"the reply was incomplete after {len(came.text)} characters")
+    except Exception as error:  # The exception classes depend on the client's HTTP library.
         return replace(came, failure=f"{type(error).__name__}: {error}")
     return came
 
@@ -161,7 +161,7 @@ Outcomes = Mapping[str, Outcome]
 
 @dataclass(frozen=True)
 class Probe:
-    """A question, the requests that settle it, and how to read what comes of them."""
+    """A question, the requests that answer it, and a function that interprets their outcomes."""
 
     name: str
     question: str
@@ -170,12 +170,12 @@ class Probe:
 
 
 def each(outcomes: Outcomes, say: Callable[[Outcome], str]) -> str:
-    """Say something about each outcome, in one sentence."""
+    """Return a sentence with the label and the description of every outcome."""
     return "; ".join(f"{label}: {say(outcome)}" for label, outcome in outcomes.items()) + "."
 
 
-def taken(outcome: Outcome) -> str:
-    """Say whether a request was accepted."""
+def verdict(outcome: Outcome) -> str:
+    """Return whether a request was accepted, rejected or not answered."""
     if outcome.accepted:
         return "accepted"
-    return f"refused ({outcome.status})" if outcome.refused else f"not answered ({outcome.status or 'no status'})"
+    return f"rejected ({outcome.status})" if outcome.refused else f"not answered ({outcome.status or 'no status'})"

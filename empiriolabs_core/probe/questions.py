@@ -1,4 +1,4 @@
-"""The open questions: what to send, and how to read what comes."""
+"""The open questions, the requests that answer them, and how to interpret the outcomes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from empiriolabs_core.errors import JSON
 from empiriolabs_core.probe.endpoint_questions import endpoint_probes
-from empiriolabs_core.probe.outcomes import NO_MODEL, Call, Outcome, Outcomes, Probe, choices_of, each, taken
+from empiriolabs_core.probe.outcomes import NO_MODEL, Call, Outcome, Outcomes, Probe, choices_of, each, verdict
 from empiriolabs_core.settings import DEFAULT_MODEL
 from empiriolabs_core.vectors import DOCUMENTED_BATCH, EMBEDDINGS, EmbeddingFields
 
@@ -27,7 +27,7 @@ _SCHEMA: JSON = {"type": "json_schema", "json_schema": {"name": "answer", "schem
 
 
 def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
-    """Return the probes, for a chat model that thinks."""
+    """Return the probes for a chat model with reasoning."""
 
     def chat(label: str, prompt: str = "What is 2 + 3?", key: str | None = None, **fields: Any) -> Call:
         body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 256, **fields}
@@ -54,13 +54,13 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
     return [
         Probe(
             "tool loop",
-            "Must an assistant turn with tool calls carry its reasoning_content?",
+            "Must an assistant turn with tool calls include its reasoning_content?",
             [loop("without"), loop("empty", reasoning_content=""), loop("with", reasoning_content="I should add.")],
             _tool_loop,
         ),
         Probe(
             "earlier turns",
-            "With tools in the request: which other turns must carry reasoning_content, and which forms are accepted?",
+            "With tools in the request: which other turns must include reasoning_content, and which forms are accepted?",
             [
                 later("plain turn without", _SPOKEN),
                 later("plain turn, empty", {**_SPOKEN, "reasoning_content": ""}),
@@ -71,11 +71,11 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
                 later("call turn, content empty", {**_LOOP[0], "content": ""}, _LOOP[1]),
                 chat("name with a space", messages=[{"role": "user", "name": "Ada L", "content": "Hello."}], **_OFF),
             ],
-            lambda outcomes: each(outcomes, taken),
+            lambda outcomes: each(outcomes, verdict),
         ),
         Probe(
             "tool choice",
-            "Which tool choices are taken while the model thinks?",
+            "Which tool choices are accepted while the model thinks?",
             [
                 chat(f"{choice}, {mode}", "Use add for 2 and 3.", tools=[_TOOL], tool_choice=value, **thinking)
                 for mode, thinking in modes.items()
@@ -85,21 +85,21 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
         ),
         Probe(
             "response format",
-            "Which response formats are taken, and what does the catalogue say?",
+            "Which response formats are accepted, and what does the catalogue say?",
             [
                 *[
                     chat(f"{name}, {mode}", "Add 2 and 3. Answer in JSON.", response_format=value, **thinking)
                     for name, value in formats.items()
                     for mode, thinking in modes.items()
                 ],
-                chat("json_object, no word of JSON", response_format=formats["json_object"], **_OFF),
+                chat("json_object, prompt without 'JSON'", response_format=formats["json_object"], **_OFF),
                 Call("catalogue", None, f"/models/{model}"),
             ],
             _response_format,
         ),
         Probe(
             "thinking controls",
-            "Which control wins where two contradict each other?",
+            "Which control takes precedence if two contradict each other?",
             [
                 chat("effort none, thinking on", reasoning_effort="none", enable_thinking=True),
                 chat("effort low, budget", reasoning_effort="low", thinking_budget=16),
@@ -109,7 +109,7 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
         ),
         Probe(
             "stream",
-            "What does a stream hold besides the answer?",
+            "What does a stream contain besides the answer?",
             [
                 chat("plain", stream=True, **_THINK),
                 chat("with usage", stream=True, stream_options={"include_usage": True}, **_THINK),
@@ -128,7 +128,7 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
         ),
         Probe(
             "limits and fields",
-            "Does reasoning count towards max_tokens, and which further fields are taken?",
+            "Does reasoning count towards max_tokens, and which other fields are accepted?",
             [
                 chat("max_tokens 16", "Is 1009 prime? Think it through.", max_tokens=16, **_THINK),
                 chat("n=2", n=2, **_OFF),
@@ -142,7 +142,7 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
         ),
         Probe(
             "embeddings",
-            "How many texts does a request take, and does it send base64?",
+            "How many texts may a request contain, and is base64 supported?",
             [
                 Call("11 inputs", batch, EMBEDDINGS),
                 Call("base64", {"model": embedding, "input": "text", "encoding_format": "base64"}, EMBEDDINGS),
@@ -152,12 +152,12 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
         *endpoint_probes(model),
         Probe(
             "errors",
-            "What do refusals look like?",
+            "What do errors look like?",
             [
                 chat("no key", key="", **_OFF),
                 chat("wrong key", key=wrong_key, **_OFF),
                 chat("unknown model", model=NO_MODEL, **_OFF),
-                # The last of all, since so many tokens may use up what the account has per minute.
+                # Sent last, because so many tokens may exhaust the account's limit per minute.
                 chat("over-long prompt", "a " * 1_050_000, max_tokens=1, **_OFF),
             ],
             _errors,
@@ -168,17 +168,17 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
 def _tool_loop(outcomes: Outcomes) -> str:
     without, empty, whole = (outcomes[label] for label in ("without", "empty", "with"))
     if without.refused and whole.accepted:
-        fill = "will do" if empty.accepted else "will not do"
-        return f"Enforced: without reasoning_content the turn is refused; an empty one {fill}."
+        fill = "accepted" if empty.accepted else "not accepted"
+        return f"Enforced: a turn without reasoning_content is rejected; an empty reasoning_content is {fill}."
     if without.accepted and whole.accepted:
-        return "Not enforced: the turn is taken with reasoning_content and without."
-    return f"Unclear. {each(outcomes, taken)}"
+        return "Not enforced: the turn is accepted with and without reasoning_content."
+    return f"Unclear. {each(outcomes, verdict)}"
 
 
 def _tool_choice(outcomes: Outcomes) -> str:
     forced = [outcomes[f"{choice}, thinking"] for choice in ("required", "named")]
     if all(outcome.refused for outcome in forced):
-        return "Forced choices are refused while the model thinks."
+        return "Forced choices are rejected while the model thinks."
     if all(outcome.accepted for outcome in forced):
         called = all(outcome.reply.tool_calls.calls for outcome in forced)
         reasoned = any(outcome.reasoning for outcome in forced)
@@ -186,18 +186,18 @@ def _tool_choice(outcomes: Outcomes) -> str:
             f"Forced choices are accepted: the tool is {'' if called else 'not always '}called, "
             f"{'with' if reasoned else 'without'} reasoning."
         )
-    return f"Unclear. {each(outcomes, taken)}"
+    return f"Unclear. {each(outcomes, verdict)}"
 
 
 def _response_format(outcomes: Outcomes) -> str:
     said = outcomes["catalogue"].first.get("structured_output", "nothing")
-    return f"{each(outcomes, taken)} The catalogue's structured_output: {said}."
+    return f"{each(outcomes, verdict)} The catalogue's structured_output: {said}."
 
 
 def _controls(outcomes: Outcomes) -> str:
     def say(outcome: Outcome) -> str:
         thought = outcome.reasoning or (outcome.tokens and outcome.tokens.reasoning_tokens)
-        return "reasoned" if thought else "did not reason" if outcome.accepted else taken(outcome)
+        return "reasoned" if thought else "did not reason" if outcome.accepted else verdict(outcome)
 
     return each(outcomes, say)
 
@@ -216,30 +216,30 @@ def _stream(outcomes: Outcomes) -> str:
 def _search(outcomes: Outcomes) -> str:
     def say(outcome: Outcome) -> str:
         text = outcome.reply.text
-        heading = "heading" if re.search("(?i)sources|references", text) else "no heading"
+        heading = "sources heading" if re.search("(?i)sources|references", text) else "no sources heading"
         links = len(re.findall("https?://", text))
-        return f"{heading} of sources, {links} links, further keys {outcome.further_keys}, the text ends {text[-80:]!r}"
+        return f"{heading}, {links} links, other keys {outcome.further_keys}, the text ends with {text[-80:]!r}"
 
     return each(outcomes, say)
 
 
 def _fields(outcomes: Outcomes) -> str:
-    short, inside = outcomes["max_tokens 16"], "It is not known whether reasoning counts"
+    short, inside = outcomes["max_tokens 16"], "Unclear whether reasoning counts"
     if short.tokens is not None and short.tokens.output_tokens > 16:
         inside = "Reasoning does not count"
     elif short.tokens is not None and short.reasoning and not short.reply.text:
         inside = "Reasoning counts"
     probs = any(choice.get("logprobs") for choice in choices_of(outcomes["logprobs"].first))
     return (
-        f"{inside} towards max_tokens; n=2 gives {len(choices_of(outcomes['n=2'].first))} choices; logprobs "
-        f"{'come' if probs else 'do not come'}. {each(outcomes, taken)}"
+        f"{inside} towards max_tokens; n=2 returns {len(choices_of(outcomes['n=2'].first))} choices; logprobs "
+        f"are {'' if probs else 'not '}returned. {each(outcomes, verdict)}"
     )
 
 
 def _embeddings(outcomes: Outcomes) -> str:
     def say(outcome: Outcome) -> str:
         kinds = [type(entry.get("embedding")).__name__ for entry in outcome.first.get("data") or ()]
-        return f"{taken(outcome)}, {len(kinds)} vectors{f' as {kinds[0]}' if kinds else ''}"
+        return f"{verdict(outcome)}, {len(kinds)} vectors{f' as {kinds[0]}' if kinds else ''}"
 
     return each(outcomes, say)
 

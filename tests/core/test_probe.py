@@ -43,21 +43,23 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 def test_the_strict_sandbox(sandbox: Sandbox, run: Run) -> None:
     report = run(sandbox)
-    assert "**Enforced: without reasoning_content the turn is refused; an empty one will do.**" in report
+    assert (
+        "**Enforced: a turn without reasoning_content is rejected; an empty reasoning_content is accepted.**" in report
+    )
     assert "plain turn without: accepted; plain turn, empty: accepted; plain turn with: accepted" in report
     assert "closing answer without: accepted; closing answer with: accepted" in report
     assert "content null: accepted; call turn, content empty: accepted; name with a space: accepted" in report
-    assert "**Forced choices are refused while the model thinks.**" in report
-    assert "json_object, no word of JSON: refused (400)" in report
+    assert "**Forced choices are rejected while the model thinks.**" in report
+    assert "json_object, prompt without 'JSON': rejected (400)" in report
     assert "**effort none, thinking on: did not reason; effort low, budget: reasoned" in report
-    assert "**Reasoning counts towards max_tokens; n=2 gives 2 choices; logprobs come." in report
-    assert "4 stops: accepted; 5 stops: refused (400)" in report
-    assert "**11 inputs: refused (400), 0 vectors; base64: accepted, 1 vectors as str.**" in report
-    assert "whole: heading of sources, 2 links" in report
-    assert "no formatting: no heading of sources, 0 links" in report
+    assert "**Reasoning counts towards max_tokens; n=2 returns 2 choices; logprobs are returned." in report
+    assert "4 stops: accepted; 5 stops: rejected (400)" in report
+    assert "**11 inputs: rejected (400), 0 vectors; base64: accepted, 1 vectors as str.**" in report
+    assert "whole: sources heading, 2 links" in report
+    assert "no formatting: no sources heading, 0 links" in report
     assert "over-long prompt: 400 with keys message, type, param, code" in report
     assert sandbox.base_url in report
-    # Each request once, as it is written, and the account's key with each that does not say otherwise.
+    # Each request is sent once and unchanged, with the account's key unless the request names another key.
     calls = [call for probe in probes() for call in probe.calls]
     assert [request.body for request in sandbox.requests] == [call.body for call in calls]
     told = {call.label: r.headers.get("authorization") for call, r in zip(calls, sandbox.requests, strict=True)}
@@ -77,9 +79,9 @@ def test_the_strict_sandbox(sandbox: Sandbox, run: Run) -> None:
 
 def test_the_lenient_sandbox(lenient: Sandbox, run: Run) -> None:
     report = run(lenient)
-    assert "**Not enforced: the turn is taken with reasoning_content and without.**" in report
+    assert "**Not enforced: the turn is accepted with and without reasoning_content.**" in report
     assert "**Forced choices are accepted: the tool is called, with reasoning.**" in report
-    assert "json_object, no word of JSON: accepted" in report
+    assert "json_object, prompt without 'JSON': accepted" in report
 
 
 def test_an_estimate_by_hand() -> None:
@@ -90,7 +92,7 @@ def test_an_estimate_by_hand() -> None:
     assert "an unknown amount" in plan(probes("of-no-card"))
 
 
-def test_whatever_fails_the_other_probes_go_on(sandbox: Sandbox, run: Run) -> None:
+def test_a_failure_does_not_stop_the_other_probes(sandbox: Sandbox, run: Run) -> None:
     broken = [
         Fault("status", status=500),
         Fault("status", status=400),
@@ -110,7 +112,7 @@ def test_whatever_fails_the_other_probes_go_on(sandbox: Sandbox, run: Run) -> No
     for number, probe in enumerate(probes(), 1):
         assert f"## {number}. {probe.name}\n\n{probe.question}\n\n**" in report
     assert "**Unclear. without: not answered (500); empty: accepted; with: accepted.**" in report
-    assert "**plain turn without: refused (400); plain turn, empty: accepted" in report
+    assert "**plain turn without: rejected (400); plain turn, empty: accepted" in report
     assert "### auto, thinking: no answer, " in report
     assert "### effort none, thinking on: " in report
     assert "Timeout" in report
@@ -118,12 +120,12 @@ def test_whatever_fails_the_other_probes_go_on(sandbox: Sandbox, run: Run) -> No
     assert "base64: accepted" in report
 
 
-def test_without_a_key_it_says_what_it_would_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_key_the_plan_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     main([])
     shown = capsys.readouterr().out
     assert "20. errors" in shown
-    assert "all of it costs at most $0." in shown
-    assert shown.endswith("Nothing was sent. Set EMPIRIOLABS_API_KEY to ask.\n")
+    assert "Total at the catalogue's rates: at most $0." in shown
+    assert shown.endswith("Nothing was sent. Set EMPIRIOLABS_API_KEY to send the requests.\n")
 
 
 def test_nothing_is_sent_before_the_cost_is_agreed_to(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,12 +143,12 @@ def test_nothing_is_sent_before_the_cost_is_agreed_to(sandbox: Sandbox, monkeypa
 @pytest.mark.parametrize(
     ("key", "address", "fault", "said"),
     [
-        ("sk-wrong", "", None, "refuses the key (401"),
+        ("sk-wrong", "", None, "rejected the key (401"),
         ("", "", Fault("status", status=402, code="insufficient_credits"), "has no credits (402"),
-        ("", "http://127.0.0.1:9/v1", None, "does not answer (ConnectError"),
+        ("", "http://127.0.0.1:9/v1", None, "does not respond (ConnectError"),
     ],
 )
-def test_where_there_is_no_use_in_asking_it_stops(
+def test_the_probe_stops_if_no_request_can_succeed(
     sandbox: Sandbox,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -165,7 +167,7 @@ def test_where_there_is_no_use_in_asking_it_stops(
     assert not (tmp_path / "report.md").exists()
 
 
-def test_no_data_of_the_account_is_told(sandbox: Sandbox, run: Run) -> None:
+def test_account_data_are_not_reported(sandbox: Sandbox, run: Run) -> None:
     told = {"account_id": "acct-77", "balance": 12.5, "owner": "ann@example.com", "key": "sk-empiriolabs-abcdef"}
     message = {"role": "assistant", "content": "Yes."}
     sandbox.script(Answer(body={"choices": [{"index": 0, "message": message}], **told}))
