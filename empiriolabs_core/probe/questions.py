@@ -60,7 +60,7 @@ def probes(model: str = DEFAULT_MODEL) -> list[Probe]:
         ),
         Probe(
             "earlier turns",
-            "With tools in the request: which other turns must include reasoning_content, and which forms are accepted?",
+            "In requests with tools, which other turns must include reasoning_content, and which forms are accepted?",
             [
                 later("plain turn without", _SPOKEN),
                 later("plain turn, empty", {**_SPOKEN, "reasoning_content": ""}),

@@ -74,7 +74,7 @@ def test_the_strict_sandbox(sandbox: Sandbox, run: Run) -> None:
     amounts = [most_usd(call) for call in calls]
     most = sum((amount for amount in amounts if amount is not None), Decimal(0))
     assert Decimal(0) < sum((cost.total for cost in billed if cost), Decimal(0)) < most < Decimal("0.33")
-    assert f"all of it costs at most ${most:.4f}" in plan(probes())
+    assert f"Total at the catalogue's rates: at most ${most:.4f}" in plan(probes())
 
 
 def test_the_lenient_sandbox(lenient: Sandbox, run: Run) -> None:

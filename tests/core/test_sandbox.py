@@ -485,5 +485,5 @@ def test_invalid_answers_and_faults_raise_immediately(sandbox: Sandbox) -> None:
         sandbox.fail(wrong)
     with pytest.raises(TypeError, match="content must be a string or None, got 5"):
         Answer(5)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="needs name and arguments"):
+    with pytest.raises(ValueError, match="must have a name and arguments"):
         Answer(None, tool_calls=[{"name": "f"}])
