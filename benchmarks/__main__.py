@@ -1,8 +1,9 @@
-"""Measures this package against its peers, all on one replay server, and prints a table: python -m benchmarks.
+"""Compare this package with its peers on one replay server, and print a table: python -m benchmarks.
 
-Every client runs in a process of its own; all of them in turn, several times over. What counts is the ratio of medians:
-the machine may be busy. Peers are measured where their interpreter is given: --vendor and --like name the python of an
-environment with `langchain-empiriolabs` and `langchain-deepseek`, and one with `llama-index-llms-openai-like`.
+Every client runs in a separate process. The clients take turns, several times. Because the machine may be busy, compare
+the ratios of the medians. Peers are measured only if their interpreter is given. --vendor is the python of an
+environment with `langchain-empiriolabs` and `langchain-deepseek`. --like is the python of an environment with
+`llama-index-llms-openai-like`.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ SINGLE = {**PAIRS, "openai_dicts": "python", "llamaindex_ours": "python", "llama
 AGENT = {"agent_ours": "python", "agent_floor": "python", "agent_like": "like"}
 HISTORY = {"history_json_dumps": "python", "history_langchain": "python", "history_llamaindex": "python"}
 ROUNDS = 3
-"""Rounds of a client each time that it has its turn."""
+"""Number of rounds in a client's turn."""
 SLOW = {"agent_like": "args-10000", "structured_like": "args-10000", "concurrent_vendor": "text-100"}
-"""Clients that take tens of seconds for a round of a case: one round is enough."""
+"""Clients and cases whose round takes tens of seconds, so they run one round per turn."""
 CASES: dict[str, tuple[str, dict[str, str], str]] = {
     "stream of 1,000 deltas": ("text-1000", TEXT, "µs a delta"),
     "stream of 10,000 deltas": ("text-10000", TEXT, "µs a delta"),
@@ -75,7 +76,7 @@ CASES: dict[str, tuple[str, dict[str, str], str]] = {
     "request of 2,000 messages, 4 MB": ("history-2000", HISTORY, "µs a call"),
     "request of 8,000 messages, 16 MB": ("history-8000", HISTORY, "µs a call"),
 }
-"""Name, what the server replays, which client in which environment, and the unit."""
+"""For each case: its name, what the server replays, the clients with their environments, and the unit."""
 
 
 DICTS, STREAMED = "openai_dicts", ("stream of 1,000 deltas", "stream of 10,000 deltas")
@@ -108,13 +109,13 @@ TARGETS: list[tuple[str, str, str, float, tuple[str, ...]]] = [
     ("request of 8,000 messages, 16 MB", "history_langchain", "history_json_dumps", 2.0, ()),
     ("request of 8,000 messages, 16 MB", "history_llamaindex", "history_json_dumps", 2.0, ()),
 ]
-"""Case, what is measured, against what, the highest ratio that is the goal, and clients whose cost is a floor: what the
-framework or the HTTP library costs before this package does anything."""
+"""For each goal: the case, our client, the other client, the highest acceptable ratio, and the clients of the floor. The
+floor is the cost of the framework or the HTTP library without this package."""
 
 
 @contextmanager
 def replay_server() -> Iterator[str]:
-    """Yield the base URL of a replay server in a process of its own."""
+    """Yield the base URL of a replay server in a separate process."""
     process = subprocess.Popen(
         [sys.executable, str(HERE / "server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -132,7 +133,7 @@ def run(python: str, client: str, case: str, base_url: str, rounds: int) -> dict
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "EMPIRIOLABS_"))
     }
-    # A peer may have the same import name as ours, so the working folder must not be searched.
+    # A peer may use this package's import name, so the working folder must not be searched.
     command = (
         [python, "-P", str(HERE / "clients.py")] if client.endswith("vendor") else [python, str(HERE / "clients.py")]
     )
@@ -150,7 +151,7 @@ def _units(case: str, served: str, unit: str) -> int:
 
 
 def costs(case: str, by_client: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Return the microseconds of each client: the median of its rounds, for one delta or one call."""
+    """Return the microseconds per delta or call of each client: the median of its rounds."""
     served, _, unit = CASES[case]
     units = _units(case, served, unit)
     return {client: statistics.median(found["seconds"]) / units * 1e6 for client, found in by_client.items()}
@@ -174,7 +175,7 @@ def targets(results: dict[str, dict[str, dict[str, Any]]]) -> str:
 
 
 def turn_ratios(ours: dict[str, Any], other: dict[str, Any]) -> list[float]:
-    """Return the ratio of each turn. A client that had one turn only is compared with all turns of the other."""
+    """Return the ratio of each turn. A client with a single turn is compared with all turns of the other client."""
     turns = max(len(ours["turns"]), len(other["turns"]))
     first, second = (found["turns"] * (turns if len(found["turns"]) == 1 else 1) for found in (ours, other))
     return [one / two for one, two in zip(first, second, strict=False)]
@@ -212,7 +213,7 @@ def _long(results: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
 
 
 def _at_once(results: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
-    """Tell the throughput of a thousand streams at once, and the memory of each."""
+    """Return the throughput of a thousand concurrent streams, and the memory per stream."""
     case = "1,000 streams of 100 deltas at once"
     lines = []
     for client, micros in costs(case, results.get(case, {})).items():
@@ -223,7 +224,7 @@ def _at_once(results: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
 
 
 def table(results: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """Return the results as Markdown: CPU, the ratio to the first client of each case, and peak memory."""
+    """Return the results as Markdown: CPU time, ratio to the first client of the case, and peak memory."""
     lines = ["| case | client | CPU | ratio to the first | peak memory |", "|---|---|---|---|---|"]
     for case, by_client in results.items():
         unit, cost = CASES[case][2], costs(case, by_client)
@@ -238,7 +239,7 @@ def table(results: dict[str, dict[str, dict[str, Any]]]) -> str:
 
 
 def measure_all(pythons: dict[str, str | None], passes: int, only: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return what came of each client in each case whose name holds `only`."""
+    """Return the results of every client in every case whose name contains `only`."""
     results: dict[str, dict[str, dict[str, Any]]] = {}
     with replay_server() as base_url:
         for case, (served, clients, _) in CASES.items():
@@ -254,19 +255,19 @@ def measure_all(pythons: dict[str, str | None], passes: int, only: str) -> dict[
 
 
 def merge(known: dict[str, Any], found: dict[str, Any]) -> None:
-    """Add the rounds of one more process. Of what is measured once in a process, the least disturbed counts."""
+    """Add the rounds of another process. For values measured once per process, keep the lowest."""
     known.setdefault("turns", []).append(statistics.median(found["seconds"]))
     for name, value in found.items():
         known[name] = known.get(name, []) + value if name == "seconds" else min(known.get(name, value), value)
 
 
 def main() -> None:
-    """Measure, and print the tables; write the raw results."""
+    """Run the measurements, print the tables, and write the raw results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vendor", help="python with langchain-empiriolabs and langchain-deepseek")
     parser.add_argument("--like", help="python with llama-index-llms-openai-like")
-    parser.add_argument("--passes", type=int, default=3, help="how often all clients take their turn (default: 3)")
-    parser.add_argument("--only", default="", help="measure only the cases whose name holds this")
+    parser.add_argument("--passes", type=int, default=3, help="number of turns of each client (default: 3)")
+    parser.add_argument("--only", default="", help="measure only the cases whose name contains this text")
     parser.add_argument("--json", help="file to write the raw results to")
     parser.add_argument("--show", nargs="*", help="print the tables of such files, and measure nothing")
     chosen = parser.parse_args()

@@ -1,9 +1,9 @@
-"""What is measured: each client as a function of base URL and model. Run one in a process of its own:
+"""The measured clients: each is a function of base URL and model. Run a client in a separate process:
 
     python -m benchmarks.clients CLIENT CASE BASE_URL ROUNDS
 
-prints the CPU seconds of every round as JSON. Imports are within the functions, so that each process loads
-one client only.
+prints the CPU seconds of every round as JSON. The functions contain their imports, so that a process loads only
+one client.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def openai_typed(base_url: str, model: str, stream: bool) -> Run:
 
 
 def openai_dicts(base_url: str, model: str, stream: bool) -> Run:
-    """The OpenAI client below its typed layer: what its HTTP and its decoding of events cost."""
+    """The OpenAI client below its typed layer: the cost of its HTTP and its event decoding."""
     import openai
 
     client = openai.OpenAI(base_url=base_url, api_key="k")
@@ -202,7 +202,7 @@ def _llamaindex(llm: Any, stream: bool) -> Run:
 
 
 def llamaindex_floor(base_url: str, model: str, stream: bool) -> Run:
-    """A LlamaIndex model that yields constants: what the framework itself costs."""
+    """A LlamaIndex model that yields constants: the cost of the framework itself."""
     from llama_index.core.base.llms.types import ChatMessage, ChatResponse
     from llama_index.core.llms.callbacks import llm_chat_callback
     from llama_index.core.llms.mock import MockLLM
@@ -234,7 +234,7 @@ def agent_ours(base_url: str, model: str, stream: bool) -> Run:
 
 
 def agent_floor(base_url: str, model: str, stream: bool) -> Run:
-    """A FunctionAgent whose model yields one constant tool call over and over: what the agent itself costs."""
+    """A FunctionAgent whose model repeats one constant tool call: the cost of the agent itself."""
     from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
     from llama_index.core.llms.llm import ToolSelection
     from llama_index.core.llms.mock import MockFunctionCallingLLM
@@ -297,7 +297,7 @@ def _structured(llm: Any) -> Run:
     from pydantic import BaseModel
 
     class Written(BaseModel):
-        """What to write."""
+        """The text to write."""
 
         text: str
 
@@ -318,7 +318,7 @@ def _rounds(model: str) -> range:
 
 
 def history_json_dumps(base_url: str, model: str, stream: bool) -> Run:
-    """The least that a long request can cost: json.dumps of it."""
+    """The minimum cost of a long request: its json.dumps."""
     turns: list[dict[str, Any]] = []
     for number in _rounds(model):
         call = {"id": f"call_{number}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -332,7 +332,7 @@ def history_json_dumps(base_url: str, model: str, stream: bool) -> Run:
 
 
 def history_langchain(base_url: str, model: str, stream: bool) -> Run:
-    """Building the body of a long request out of LangChain messages, and json.dumps of it."""
+    """Build the body of a long request from LangChain messages, and encode it with json.dumps."""
     from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
     from langchain_empiriolabs import ChatEmpirioLabs
@@ -351,7 +351,7 @@ def history_langchain(base_url: str, model: str, stream: bool) -> Run:
 
 
 def history_llamaindex(base_url: str, model: str, stream: bool) -> Run:
-    """Building the body of a long request out of LlamaIndex messages, and json.dumps of it."""
+    """Build the body of a long request from LlamaIndex messages, and encode it with json.dumps."""
     from llama_index.core.base.llms.types import ChatMessage, TextBlock, ThinkingBlock, ToolCallBlock
 
     from llamaindex_empiriolabs import EmpirioLabs
@@ -387,7 +387,7 @@ STREAMS = 1000
 
 
 def concurrent_ours(base_url: str, model: str, stream: bool) -> Run:
-    """A thousand streams at once in one event loop."""
+    """Run a thousand concurrent streams in one event loop."""
     from langchain_empiriolabs import ChatEmpirioLabs
 
     return _many(ChatEmpirioLabs(model=model, base_url=base_url, api_key="k"), STREAMS)
@@ -417,7 +417,7 @@ def concurrent_ours_aiohttp(base_url: str, model: str, stream: bool) -> Run:
 
 
 def concurrent_dicts(base_url: str, model: str, stream: bool) -> Run:
-    """A thousand streams of the OpenAI client below its typed layer, with no framework."""
+    """Run a thousand streams of the OpenAI client below its typed layer, without a framework."""
     import openai
 
     body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], "stream": True}
@@ -447,7 +447,7 @@ def concurrent_vendor(base_url: str, model: str, stream: bool) -> Run:
 
 
 def measure(client: str, case: str, base_url: str, rounds: int) -> dict[str, Any]:
-    """Return the CPU seconds of each round, after one that does not count."""
+    """Return the CPU seconds of each round, after a warm-up round."""
     started = time.process_time()
     stream = case.startswith(("text", "args", "single"))
     run = globals()[client](base_url, case, stream)

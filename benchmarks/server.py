@@ -1,4 +1,4 @@
-"""A server that replays prepared bytes, so that a measurement sees the client's work alone.
+"""Replay prepared bytes from a server, so that only the client's work is measured.
 
 The model's name says what to replay: `text-1000` streams a thousand deltas of text after a hundred of
 reasoning, `args-1000` a thousand pieces of one tool call's arguments, `single-1000` the text of `text-1000` with one
@@ -49,7 +49,7 @@ def _chunk(delta: dict[str, Any], finish_reason: str | None = None, **more: Any)
 
 @functools.cache
 def events(model: str) -> bytes:
-    """Return the whole stream that a model name asks for."""
+    """Return the whole stream for a model name."""
     kind, _, count = model.partition("-")
     chunks = [_chunk({"role": "assistant", "content": ""})]
     if kind == "args":
@@ -117,7 +117,7 @@ async def _write_singly(writer: asyncio.StreamWriter, content: bytes) -> None:
 async def _main() -> None:
     server = await asyncio.start_server(_serve, "127.0.0.1", 0, limit=2**26)
     print(server.sockets[0].getsockname()[1], flush=True)
-    # The parent closes standard input when it is done, or dies.
+    # Standard input is closed when the parent finishes or dies.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 

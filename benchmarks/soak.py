@@ -1,10 +1,9 @@
-"""Many calls through both adapters, a tenth of them faulty, against the sandbox's own ledger.
+"""Run many calls through both adapters, a tenth of them with faults, and compare them with the sandbox's ledger.
 
     python -m benchmarks.soak [REQUESTS] [AT_ONCE]
 
-Asserts that each answer is the answer to its question, that the ledger holds each call exactly once, that memory
-stays flat after the first fifth, and that no thread, task or open file is left over. The sandbox runs in a process
-of its own.
+Asserts that each answer matches its question, that the ledger contains each call exactly once, that memory does not
+grow after the first fifth, and that no thread, task or open file is left. The sandbox runs in a separate process.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def open_files() -> int:
 
 
 async def _ask(number: int, chat: ChatEmpirioLabs, index: EmpirioLabs) -> str:
-    """Ask in one of four ways; after a connection that broke in mid-answer, ask again."""
+    """Ask in one of four ways, and repeat the call if the connection broke during the answer."""
     question = f"Question {number}"
     for _ in range(20):
         try:
@@ -71,7 +70,7 @@ async def _ask(number: int, chat: ChatEmpirioLabs, index: EmpirioLabs) -> str:
         except Exception as error:
             if type(error).__name__ not in ("EmpirioLabsConnectionError", "ConnectionDroppedError"):
                 raise
-    raise RuntimeError(f"{question} was never answered.")
+    raise RuntimeError(f"{question} received no answer.")
 
 
 async def _run(requests: int, at_once: int, where: dict[str, Any]) -> dict[str, Any]:
@@ -92,7 +91,7 @@ async def _run(requests: int, at_once: int, where: dict[str, Any]) -> dict[str, 
     await chat.gateway.aclose()
     await index.gateway.aclose()
     gc.collect()
-    await asyncio.sleep(0.1)  # The collector closes what is left of asynchronous generators in tasks of its own.
+    await asyncio.sleep(0.1)  # The garbage collector closes unfinished asynchronous generators in separate tasks.
     tasks = len(asyncio.all_tasks()) - 1
     return {"early_mb": early, "late_mb": resident_mb(), "tasks": tasks}
 
@@ -111,7 +110,7 @@ def soak(requests: int, at_once: int) -> dict[str, Any]:
         figures["served"] = int(server.stdout.readline())
     gc.collect()
     figures["files_left"], figures["threads_left"] = open_files() - files, threading.active_count() - threads
-    # A reply that was cut off was never whole, so the ledger must not hold it; each question is in it once.
+    # The ledger must not contain truncated replies, so it has exactly one entry per question.
     assert figures["served"] == requests, figures
     assert figures["tasks"] == 0, figures
     assert figures["files_left"] <= 2, figures
@@ -123,4 +122,4 @@ if __name__ == "__main__":
     found = soak(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000, int(sys.argv[2]) if len(sys.argv) > 2 else 200)
     growth = found["late_mb"] / found["early_mb"] - 1
     print(json.dumps({**found, "growth": round(growth, 3)}, indent=1))
-    assert growth <= 0.05, "Memory grew by more than 5 %."
+    assert growth <= 0.05, "Memory grew by more than 5%."

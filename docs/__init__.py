@@ -1,1 +1,1 @@
-"""The documentation, and what makes a site of it."""
+"""The documentation, and the scripts that build its site."""

@@ -1,13 +1,14 @@
-"""Puts the pages of the site together: python -m docs.assemble, from the root of the repository.
+"""Assemble the pages of the site: python -m docs.assemble, run in the root of the repository.
 
 Pages are Markdown of this folder, documents of the repository as they are, notebooks as they were saved, and the
-reference, for which the docstrings are read when the site is built. What stands elsewhere is included and not copied:
+reference, built from the docstrings. Text that already exists elsewhere is included instead of copied:
 
-* `<!-- include README.md#LangChain -->` is the text below that heading; without one, what stands before the first.
+* `<!-- include README.md#LangChain -->` is the text below that heading. Without a heading, it is the text between the
+  title and the first heading.
 * `<!-- errors -->` is the table of errors, from their docstrings.
 
-Writes `build/docs` and `build/mkdocs.yml`, which is this folder's with the pages that there are. The standard library
-is all it needs, so that any generator for Markdown can go on from there.
+Writes `build/docs` and `build/mkdocs.yml`, which is this folder's configuration with the list of pages. It needs only
+the standard library, so the result works with any Markdown site generator.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ SECTIONS = {
     "What is verified": ["docs/verified.md", "tests/cassettes/README.md", "tests/consumers/README.md"],
     "More": ["docs/*.md", "CHANGELOG.md", "CONTRIBUTING.md"],
 }
-"""What stands in the navigation, in order, by patterns. Of what there is none, nothing is shown."""
+"""The sections of the navigation, in order, as file patterns. Patterns without a match are skipped."""
 
 ELSEWHERE = {"README.md": "index.md", "tests/README.md": "guides/testing.md"}
-"""Files that are included in a page, and so have none of their own."""
+"""Files that are included in another page, so they have no page of their own."""
 
 REFERENCE = [
     "langchain_empiriolabs",
@@ -65,14 +66,14 @@ FIELDS = dict.fromkeys(("langchain_empiriolabs", "llamaindex_empiriolabs"), _FIE
 
 
 def page_of(source: str) -> str:
-    """Return the page that a file becomes: `benchmarks/README.md` becomes `benchmarks/index.md`."""
+    """Return the path of a file's page: `benchmarks/README.md` becomes `benchmarks/index.md`."""
     path = PurePosixPath(source.removeprefix("docs/"))
     name = "index" if path.stem == "README" else path.stem.lower() if path.stem.isupper() else path.stem
     return str(path.with_name(f"{name}.md"))
 
 
 def sections(root: Path = ROOT) -> dict[str, list[str]]:
-    """Return the files of each section. A file that several patterns match stands where the first one does."""
+    """Return the files of each section. The first matching pattern decides the section of a file."""
     seen: set[str] = set()
     found: dict[str, list[str]] = {}
     for title, patterns in SECTIONS.items():
@@ -86,10 +87,10 @@ def sections(root: Path = ROOT) -> dict[str, list[str]]:
 
 
 def section_of(text: str, heading: str) -> str:
-    """Return what stands below a heading, or without one, between the title and the first heading below it.
+    """Return the text below a heading, or, without a heading, between the title and the first heading.
 
     Raises:
-        LookupError: there is no such heading.
+        LookupError: if the text has no such heading.
     """
     parts = [""]
     for line, kind in lines(text):
@@ -101,7 +102,7 @@ def section_of(text: str, heading: str) -> str:
     if not heading:
         return parts[2].strip()
     if heading not in titles:
-        raise LookupError(f"There is no heading {heading!r}. There are: {', '.join(titles)}.")
+        raise LookupError(f"The heading must be one of {', '.join(titles)}, got {heading!r}.")
     return parts[2 * titles.index(heading) + 2].strip()
 
 
@@ -135,10 +136,10 @@ _LINK = re.compile(r"(?P<mark>!?)\[(?P<label>[^\]\n]+)\]\((?!\w+:)(?P<target>[^)
 
 
 def relinked(text: str, source: str, page: str, pages: dict[str, str], root: Path = ROOT) -> tuple[str, list[str]]:
-    """Return the text of a file with its links to other files leading to their pages, and the images that it shows.
+    """Return the text of a file with links to the pages of other files, and the images that it shows.
 
-    A link to a file of the repository that is no page becomes plain text. A link to nothing is left, for the check of
-    the links to find.
+    A link to a file of the repository without a page becomes plain text. A broken link is kept, so that the link check
+    finds it.
     """
     images = []
 
@@ -157,7 +158,7 @@ def relinked(text: str, source: str, page: str, pages: dict[str, str], root: Pat
 
 
 def included(text: str, source: str, page: str, pages: dict[str, str]) -> tuple[str, list[str]]:
-    """Return a page with what it includes in place, and the images that it shows."""
+    """Return a page with its includes resolved, and the images that it shows."""
     text, images = relinked(text, source, page, pages)
 
     def include(match: re.Match[str]) -> str:
@@ -171,7 +172,7 @@ def included(text: str, source: str, page: str, pages: dict[str, str]) -> tuple[
 
 
 def notebook(text: str, stem: str, images: Path) -> str:
-    """Return a notebook as Markdown: its cells, and what they printed when it was saved. Nothing is run."""
+    """Return a notebook as Markdown: its cells and their saved output. Nothing is executed."""
     lines = []
     for number, cell in enumerate(json.loads(text)["cells"]):
         said = "".join(cell["source"])
@@ -200,14 +201,14 @@ def _shown(output: dict[str, Any], name: str, images: Path) -> Iterator[str]:
 
 
 def classes(path: str) -> dict[str, tuple[str, str]]:
-    """Return the public classes of a module: the first base and the docstring of each."""
+    """Return the public classes of a module, each with its first base class and its docstring."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     nodes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
     return {node.name: (ast.unparse(node.bases[0]), ast.get_docstring(node) or "") for node in nodes if node.bases}
 
 
 def error_table() -> str:
-    """Return the table of errors: what each framework raises, when, whether a retry may help, and what to do."""
+    """Return the table of errors: the class in each framework, its cause, whether to retry, and the fix."""
     core, ours = classes("empiriolabs_core/errors.py"), classes("langchain_empiriolabs/errors.py")
     rows = {name: (base.removeprefix("core."), text) for name, (base, text) in ours.items()}
     both = {name: (name, text) for name, (_, text) in core.items() if name not in {base for base, _ in rows.values()}}
@@ -226,7 +227,7 @@ def error_table() -> str:
 
 
 def assemble(build: Path) -> None:
-    """Write the pages and the configuration."""
+    """Write the pages and the configuration of the site."""
     shutil.rmtree(build, ignore_errors=True)
     found = sections()
     own = {source: page_of(source) for sources in found.values() for source in sources}

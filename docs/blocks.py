@@ -1,4 +1,4 @@
-"""Check that the site shows each code block of the documents whole: python -m docs.blocks SITE."""
+"""Check that the site shows every code block of the documents completely: python -m docs.blocks SITE."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class CodeText(HTMLParser):
 
 
 def incomplete(site: Path, root: Path = assemble.ROOT) -> list[str]:
-    """Return a sentence for each code block of a Markdown source that no page of the site shows whole."""
+    """Return a message for each code block of a Markdown source that no page of the site shows completely."""
     shown = [_bare(CodeText(page.read_text(encoding="utf-8")).text) for page in site.rglob("*.html")]
     own = [source for sources in assemble.sections(root).values() for source in sources]
     return [
-        f"No page shows the whole of this code block of {source}:\n{block}"
+        f"No page shows this code block of {source} completely:\n{block}"
         for source in [*own, *assemble.ELSEWHERE]
         if source.endswith(".md") and (root / source).is_file()
         for block in assemble.code_blocks((root / source).read_text(encoding="utf-8"))
@@ -46,7 +46,7 @@ def incomplete(site: Path, root: Path = assemble.ROOT) -> list[str]:
 
 
 def _bare(text: str) -> str:
-    """Return a text without white space, which HTML may change."""
+    """Return a text without whitespace, which HTML may change."""
     return "".join(text.split())
 
 

@@ -1,4 +1,4 @@
-"""Looks for links that lead nowhere, and for what a page would fetch from elsewhere: python -m docs.links SITE."""
+"""Find broken links and files fetched from other sites: python -m docs.links SITE."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FETCHED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "li
 
 
 class Page(HTMLParser):
-    """The anchors of a page, where its links lead, and what it fetches."""
+    """The anchors, links and fetched files of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Page(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what a tag holds."""
+        """Record the anchors, links and files of a tag."""
         named = dict(attrs)
         self.anchors.update(value for value in (named.get("id"), named.get("name")) if value)
         if tag == "a" and named.get("href"):
@@ -31,7 +31,7 @@ class Page(HTMLParser):
 
 
 def broken(site: Path) -> list[str]:
-    """Return a sentence for each link within a site that leads to no page or anchor, or fetches from elsewhere."""
+    """Return a message for each broken link, and for each file that is fetched from another site."""
     pages = {path.resolve(): Page(path) for path in sorted(site.rglob("*.html"))}
     return [
         f"{path.relative_to(site.resolve())}: {link} {said}"
@@ -45,7 +45,7 @@ def broken(site: Path) -> list[str]:
 
 
 def _wrong(link: str, path: Path, pages: dict[Path, Page], site: Path) -> str:
-    """Say what is wrong with a link; nothing where it leads to another site."""
+    """Return the problem with a link, or an empty text. Links to other sites are not checked."""
     parts = urlsplit(link)
     if parts.scheme or parts.netloc:
         return ""
@@ -53,9 +53,9 @@ def _wrong(link: str, path: Path, pages: dict[Path, Page], site: Path) -> str:
     target = (site / place.lstrip("/") if place.startswith("/") else path.parent / place).resolve()
     target = path if not place else target / "index.html" if target.is_dir() else target
     if not target.is_file():
-        return "leads to no file."
+        return "points to a missing file."
     if parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
-        return "leads to no anchor of that name."
+        return "points to a missing anchor."
     return ""
 
 
@@ -68,4 +68,4 @@ if __name__ == "__main__":
     found = broken(Path(sys.argv[1]))
     if found:
         sys.exit("\n".join([*found, f"{len(found)} links are broken."]))
-    print(f"All links within {sys.argv[1]} lead somewhere.")
+    print(f"No link within {sys.argv[1]} is broken.")

@@ -1,4 +1,4 @@
-"""Two deliberately poor models over the OpenAI client, for showing that each check of the feature table can fail.
+"""Two deliberately faulty models over the OpenAI client, which show that each check of the feature table can fail.
 
 They drop reasoning, usage and settings, swallow errors, keep clients and the key, and never time out.
 """
@@ -25,7 +25,7 @@ Calls = list[tuple[str, str, dict[str, Any]]]
 
 
 def ask(llm: Any, messages: list[Any], tools: Any) -> tuple[str, Calls]:
-    """Return text and tool calls of an answer; nothing, where there is an error."""
+    """Return the text and the tool calls of an answer, or nothing after an error."""
     try:
         reply = llm.client.chat.completions.create(model=MODEL, messages=messages, tools=tools or openai.NOT_GIVEN)
         return _read(reply)

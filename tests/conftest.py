@@ -1,4 +1,4 @@
-"""What all tests share: a sandbox, and no key or OPENAI_* setting of the machine's."""
+"""Fixtures for all tests: a sandbox, and an environment without the machine's API keys and OPENAI_* settings."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests for parallel workers.
 
-    Slow tests start first, so that no worker ends long after the others. Tests on the local model share one worker,
-    since its server uses all cores. Property tests get the marker that `make fuzz` selects.
+    Slow tests start first, so that all workers end at about the same time. Tests on the local model share one worker,
+    because its server uses all cores. Property tests get the marker that `make fuzz` selects.
     """
     for item in items:
         if item.get_closest_marker("real_model"):
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Keep the machine's settings out of the tests. Recording may need the key."""
+    """Remove the machine's settings from the environment. Recording keeps the key."""
     unwanted = ("OPENAI_", "LANGSMITH_", "LANGCHAIN_")
     if not is_recording(request.config):
         unwanted += ("EMPIRIOLABS_",)
@@ -78,12 +78,12 @@ def _running() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def sandbox(_running: Sandbox) -> Sandbox:
-    """Return a strict sandbox that remembers nothing of other tests."""
+    """Return a strict sandbox without state from other tests."""
     _running.reset()
     return _running
 
 
 @pytest.fixture
 def where(sandbox: Sandbox) -> dict[str, Any]:
-    """The arguments that point an adapter at the sandbox."""
+    """The arguments that make an adapter use the sandbox."""
     return {"base_url": sandbox.base_url, "api_key": sandbox.api_key, "max_retries": 0}

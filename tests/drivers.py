@@ -1,4 +1,4 @@
-"""The same conversation through either adapter, so that their wires and answers can be compared."""
+"""Run the same conversation through both adapters, to compare their requests and answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WEATHER = {
 
 @dataclass(frozen=True)
 class Case:
-    """One request: a conversation, the constructor's settings and the call's."""
+    """One request: a conversation, the settings of the constructor and the settings of the call."""
 
     name: str
     conversation: Sequence[dict[str, Any]] = ({"role": "user", "content": "Hello"},)
@@ -50,7 +50,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What an adapter made of the answer, in words of neither framework."""
+    """An adapter's reading of the answer, in a form independent of the framework."""
 
     text: str
     reasoning: str

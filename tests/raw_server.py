@@ -1,4 +1,4 @@
-"""A server that answers with given bytes, for what no well-behaved server sends."""
+"""A server that answers with given bytes, for replies that a correct server never sends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class RawServer:
-    """Answers each request with what was set last.
+    """Answers each request with the most recently set bytes.
 
     Attributes:
         connections: how many connections were made.
@@ -41,7 +41,7 @@ class RawServer:
                         return
 
             def _read(self) -> bool:
-                """Read one request. Return whether there was one."""
+                """Read one request, and return whether one was received."""
                 length = 0
                 line = self.rfile.readline()
                 if not line:
@@ -75,7 +75,7 @@ class RawServer:
         self._pieces, self._keep_alive = (body,), False
 
     def stream(self, pieces: Iterable[bytes]) -> None:
-        """Set the reply to the next requests: a chunked body. Each connection is kept, unless the body has no end.
+        """Set the reply to the next requests: a chunked body. Connections are kept open, unless the body is endless.
 
         Args:
             pieces: pieces of the body; an empty one ends it. They are iterated over again for each request.

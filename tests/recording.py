@@ -1,4 +1,4 @@
-"""How cassettes are recorded and matched: readable YAML, matched by body, without secrets and noise."""
+"""Record and match cassettes: readable YAML, matched by body, without secrets and noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEPT_RESPONSE_HEADERS = {"content-type", "retry-after", "x-request-id", "conten
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of many lines as blocks, so that each event of a stream has a line of its own."""
+    """Writes multi-line texts as YAML blocks, so that each event of a stream has its own line."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
@@ -42,7 +42,7 @@ class ReadableYaml:
 
 
 def _same_body(one: Any, other: Any) -> None:
-    """Match bodies as JSON; ids of tool calls that the test itself makes up match any."""
+    """Match bodies as JSON. A tool call id that the test invents matches any id."""
     assert _normal(one.body) == _normal(other.body)
 
 
@@ -59,11 +59,11 @@ def _normal(body: Any) -> Any:
 
 
 _keys: set[str] = set()
-"""The keys that were sent, in case a server repeats one."""
+"""The sent API keys, in case a server repeats a key in its reply."""
 
 
 def _scrub_request(request: Any) -> Any:
-    """Keep what the contract is about. Runs on replay too, so the address of the recording does not matter."""
+    """Keep the relevant parts of a request. Also runs on replay, so the recorded address does not matter."""
     key = str(request.headers.get("authorization") or "").removeprefix("Bearer ")
     if len(key) >= 8:
         _keys.add(key)
@@ -81,7 +81,7 @@ def _scrub_response(response: Any) -> Any:
     kept = {name.lower(): value for name, value in response["headers"].items()}
     response["headers"] = {name: value for name, value in kept.items() if name in _KEPT_RESPONSE_HEADERS}
     if "retry-after" in response["headers"]:
-        # The client prefers this one, so a replay does not sleep.
+        # The client prefers this header, so a replay does not sleep.
         response["headers"]["retry-after-ms"] = ["1"]
     return response
 
@@ -92,7 +92,7 @@ CONFIG = {
     "before_record_response": _scrub_response,
     "decode_compressed_response": True,
 }
-"""vcrpy's configuration."""
+"""The configuration of vcrpy."""
 
 
 def register(vcr: Any) -> None:
@@ -102,10 +102,10 @@ def register(vcr: Any) -> None:
 
 
 def is_recording(config: pytest.Config) -> bool:
-    """Tell whether cassettes are being recorded, not replayed."""
+    """Return whether cassettes are being recorded instead of replayed."""
     return config.getoption("--record-mode", None) not in (None, "none")
 
 
 def is_live() -> bool:
-    """Tell whether recording is to go to the live gateway."""
+    """Return whether to record against the live gateway."""
     return bool(os.environ.get(KEY_VARIABLE))

@@ -1,4 +1,4 @@
-"""What tests need to know of sockets: a server that accepts none, and how many are open."""
+"""Socket helpers for tests: a server that accepts no connection, and a count of open connections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from empiriolabs_core.sandbox import Sandbox
 
 @contextmanager
 def full_queue() -> Iterator[str]:
-    """Yield the address of a server that accepts no connection, since its queue is full."""
+    """Yield the address of a server that accepts no connection, because its queue is full."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):

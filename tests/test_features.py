@@ -1,4 +1,4 @@
-"""The checks of the feature table: ours pass them, and each of them can fail. The peers are run by `make features`."""
+"""The checks of the feature table: this package passes, and each check can fail. `make features` runs the peers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from empiriolabs_core.sandbox import Sandbox
 from tests.careless import CARELESS
 
 MISSING = {"Made by `init_chat_model`"}
-"""What ours has not got. LangChain's registry of providers is closed to other packages."""
+"""Features that this package lacks. LangChain's registry of providers is closed to other packages."""
 
 
 @pytest.mark.parametrize("name", ["langchain_ours", "llamaindex_ours"])
@@ -34,7 +34,7 @@ def test_ours(name: str, sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("way", [LangChain, LlamaIndex])
 def test_every_check_can_fail(way: type[Subject], sandbox: Sandbox) -> None:
     verdicts = run(way(CARELESS[way.framework], SandboxWire(sandbox)))
-    # What it never closed is collected here, and not in some other test that minds.
+    # Unclosed resources are collected here, so that they do not fail another test.
     gc.collect()
     assert [text for text, (verdict, _) in verdicts.items() if verdict not in ("no", "partly")] == []
     assert all(evidence for _, evidence in verdicts.values())

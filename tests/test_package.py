@@ -1,4 +1,4 @@
-"""The distribution: what the wheel holds, and what an installation without an extra says."""
+"""The distribution: the contents of the wheel, and the message of an installation without an extra."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ UNITS = {"timeout": "second", "tokens": "token", "budget": "token", "window": "t
 
 
 class Name(NamedTuple):
-    """A public name: where it stands, its docstring, and that of its class."""
+    """A public name: its location, its docstring, and the docstring of its class."""
 
     path: str
     node: ast.AST
@@ -43,7 +43,7 @@ def _tree(module: str) -> ast.Module:
 
 
 def _exported(module: str) -> Iterator[tuple[str, str]]:
-    """Yield what a package's `__all__` takes from other modules: module and name."""
+    """Yield the module and the name of each import that a package lists in `__all__`."""
     public = getattr(importlib.import_module(module), "__all__", ()) if _file(module).name == "__init__.py" else ()
     for node in _tree(module).body:
         if isinstance(node, ast.ImportFrom):
@@ -71,7 +71,7 @@ def _names(body: list[ast.stmt], where: str, owner: str = "") -> Iterator[Name]:
             continue
         text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
         for name in _targets(node):
-            # Names of types stand for their values, and are documented with what has the type.
+            # Type aliases are documented where a name has the type.
             if not name.startswith("_") and name not in ("model_config", "JSON") and (owner or name.isupper()):
                 yield Name(f"{where}.{name}", node, text if isinstance(text, str) else "", owner)
 
@@ -100,7 +100,7 @@ def test_the_public_names_are_found() -> None:
 
 
 def test_every_public_name_is_documented() -> None:
-    """A field may be told of in the docstring of its class: `name: ...`, or in backticks."""
+    """Return whether the docstring of a class documents a field, as `name: ...` or in backticks."""
     missing = [
         name.path
         for name in PUBLIC.values()
@@ -133,7 +133,7 @@ def _fields() -> Iterator[Any]:
 
 
 def _constraints(annotation: Any, metadata: Any) -> Iterator[Any]:
-    """Yield the limits and options of a type, wherever they stand in it."""
+    """Yield the limits and options of a type, including nested ones."""
     for limit in metadata:
         yield from getattr(limit, "metadata", ()) or [limit]
     if get_origin(annotation) is Literal:

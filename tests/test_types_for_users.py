@@ -1,4 +1,4 @@
-"""The types that users see: their applications are clean under mypy and pyright, and their mistakes are reported."""
+"""The public types: mypy and pyright accept correct applications and report mistakes."""
 
 from __future__ import annotations
 

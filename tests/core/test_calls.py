@@ -1,4 +1,4 @@
-"""Tool calls as servers send them: truncated, in odd pieces, with repeated ids. Both adapters read the same."""
+"""Tool calls as servers send them: truncated, in odd pieces, with repeated ids. Both adapters agree."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_truncated_call_has_no_arguments_that_could_be_run(
 @pytest.mark.parametrize("finish_reason", ["insufficient_system_resource", "error", None])
 @pytest.mark.parametrize("text", ["", '{"path": "/ho'])
 def test_calls_of_an_interrupted_answer_are_truncated(finish_reason: str | None, text: str) -> None:
-    """What the adapters do with such an answer is another matter; no call of it can be run."""
+    """No call of such an answer can be run. Other tests check how the adapters report the answer."""
     reason = why_truncated({"finish_reason": finish_reason}, None, {})
     assert reason == (finish_reason or "incomplete")
     assert unusable_calls(read_calls([call(text)]), reason) == {"c1": {"args": text, "reason": reason}}
@@ -134,7 +134,7 @@ def test_the_text_and_the_reason_are_kept_and_the_text_goes_back(
 
 @given(text=st.text(alphabet='{}[]"\\\n: a1', max_size=12))
 def test_whatever_a_truncated_call_holds_langchain_runs_nothing(text: str) -> None:
-    """LangChain closes brackets and strings, and drops what it cannot read."""
+    """LangChain closes brackets and strings, and drops unreadable text."""
     converter = ChunkConverter({"model": "m"})
     pieces = [{"tool_calls": [{"index": 0, **call(text[:3])}]}]
     pieces += [{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in text[3:]]
@@ -337,7 +337,7 @@ def test_half_a_character_in_a_whole_reply(driver: Driver, sandbox: Sandbox, whe
 
 
 def test_a_long_call_is_assembled_in_linear_time() -> None:
-    """Ten times the pieces take about ten times the time; a quadratic way takes a hundred times."""
+    """Ten times as many pieces take about ten times as long. Quadratic code would take a hundred times as long."""
 
     def seconds(count: int) -> float:
         calls = ToolCalls()
@@ -396,7 +396,7 @@ def test_async_and_sync_read_the_same(sandbox: Sandbox, where: dict[str, Any]) -
     assert one.response_metadata["truncated_tool_calls"] == other.response_metadata["truncated_tool_calls"]
 
 
-# What DeepSeek sent
+# Recorded from DeepSeek
 
 WIRE = Path(__file__).parents[2].parent / "shared" / "wire"
 RECORDED = {

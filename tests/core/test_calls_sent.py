@@ -1,4 +1,4 @@
-"""Tool calls on the way back: ids, names and results. Both adapters send conversations that an upstream accepts."""
+"""Tool calls in requests: ids, names and results. Both adapters send conversations that an upstream accepts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def result(call_id: str, text: str = "r") -> dict[str, Any]:
 
 
 def ids(messages: list[dict[str, Any]]) -> list[str]:
-    """Return the ids of calls and, with a mark, of results, in order."""
+    """Return the ids of calls and results in order. The ids of results have a mark."""
     found = []
     for message in messages:
         found += [call["id"] for call in message.get("tool_calls") or ()]
@@ -88,7 +88,7 @@ def test_ids_are_unique_in_a_conversation(
 
 
 def test_the_sandbox_rejects_a_repeated_id(sandbox: Sandbox, where: dict[str, Any]) -> None:
-    """So that the tests above can fail."""
+    """Show that the tests above can fail."""
     import openai
 
     client = openai.OpenAI(base_url=sandbox.base_url, api_key=sandbox.api_key, max_retries=0)

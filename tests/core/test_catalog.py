@@ -37,7 +37,7 @@ def _same_cards_after() -> Iterator[None]:
 
 
 def _rate(page: str, spec: str) -> tuple[Decimal | None, Decimal]:
-    """Return the list price, where there is another, and the price that stands under a spec."""
+    """Return the price of a spec, and the list price if it differs."""
     found = re.search(rf"{spec}\n((?:\$[\d.]+)+)", page)
     assert found, spec
     *before, now = [Decimal(price) for price in found[1].split("$")[1:]]
@@ -129,7 +129,7 @@ def test_entries_of_many_shapes() -> None:
 
 
 def test_what_the_catalogue_leaves_out_stays_known() -> None:
-    """Its keys are not documented: one that is missing takes neither rates nor limits away."""
+    """The keys are not documented. A missing key removes neither rates nor limits."""
     before = dict(CARDS)
     listed = [{"id": "deepseek-v4-flash", "context_length": None, "pricing": {"in": "1"}}, {"id": "vision-x"}]
     with Sandbox(catalogue=listed, models=["vision-x"]) as sandbox:
@@ -242,7 +242,7 @@ def test_a_model_without_a_card_has_the_rules_of_its_family(model: str, modaliti
     assert known is not None
     assert (known.id, known.input_modalities) == (model, modalities)
     assert (known.thinks, known.needs_reasoning_back, known.refuses_forced_tools, known.json_object_only) == (True,) * 4
-    # What nobody published stays unknown.
+    # Unpublished values stay unknown.
     assert (known.context_window, known.max_output_tokens, known.region, known.rates) == (None,) * 4
     assert not known.parameters
     found = read_entry({"id": model, "context_length": 77, "input_modalities": ["text", "file"]})

@@ -1,4 +1,4 @@
-"""Many at once, and ends in the middle: threads, event loops, cancellation, a fork, the end of the interpreter."""
+"""Concurrent and interrupted calls: threads, event loops, cancellation, forks and the end of the interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What calls cost: to the cent, in both frameworks, in blocks, and up to a budget."""
+"""The cost of calls: exact amounts, in both frameworks, in blocks, and up to a budget."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_rates(model: str, expected: Cost) -> None:
 
 
 def bill(sandbox: Sandbox) -> Decimal:
-    """Return what the sandbox's own ledger comes to."""
+    """Return the total of the sandbox's own ledger."""
     total = Decimal(0)
     for line in sandbox.ledger:
         usage = Usage(line.prompt_tokens, line.completion_tokens, 0, line.cached_tokens)

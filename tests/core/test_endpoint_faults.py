@@ -1,4 +1,4 @@
-"""The fault matrix and what came before a fault, on the other two endpoints: one driver for each kind of call."""
+"""The fault matrix, and the content received before a fault, on the other two endpoints, for each kind of call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The field `endpoint`: what it accepts, and what is rejected before anything is sent."""
+"""The field `endpoint`: accepted values, and values that are rejected before a request is sent."""
 
 from __future__ import annotations
 

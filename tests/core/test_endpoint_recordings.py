@@ -18,7 +18,7 @@ from empiriolabs_core.replies import StreamCheck, StreamedReply, check_completio
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "wire"
 EXTRACTS = {"ds-messages-signature", "ds-responses-web-search-events"}
-"""Recordings that their authors shortened so much that no answer is left."""
+"""Recordings that their authors shortened so much that they contain no answer."""
 
 
 def _recorded() -> list[Any]:

@@ -55,7 +55,7 @@ class Weather(BaseModel):
 
 
 def assert_travels(error: BaseException) -> None:
-    """Check that an error is of this package, and that a pickle and copies of it keep all that it says."""
+    """Check that an error belongs to this package, and that its pickle and copies keep all its data."""
     assert isinstance(error, EmpirioLabsError)
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(again) is type(error)

@@ -1,4 +1,4 @@
-"""Server-sent events, against a slow decoder that follows the standard's text line by line, and over sockets."""
+"""Server-sent events, compared with a slow decoder that follows the standard literally, and over sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fault matrix: what goes wrong, in both frameworks, sync and async, streamed and not. Every cell is asserted.
+"""The fault matrix: every fault in both frameworks, sync and async, whole and streamed. Every cell is asserted.
 
 `make faults` prints it as a table.
 """
@@ -29,7 +29,7 @@ from tests.drivers import DRIVERS, Case
 from tests.sockets import connections, full_queue
 
 OK = "the answer"
-"""What a cell holds where the right answer comes, after a retry or none."""
+"""The content of a cell if the correct answer arrives, with or without a retry."""
 
 
 ABSURD = "the error or the answer"
@@ -38,14 +38,14 @@ ABSURD = "the error or the answer"
 
 @dataclass(frozen=True)
 class Row:
-    """One fault, and what comes of it without and with a stream."""
+    """One fault, and its result without and with a stream."""
 
     name: str
     faults: tuple[Fault, ...]
     whole: Any
     stream: Any
     says: str = ""
-    """A pattern of what the error says."""
+    """A pattern that the error message matches."""
     max_retries: int = 0
     timeout: float = 5.0
     address: str = ""
@@ -82,7 +82,7 @@ REPORTED = r"reported an error .*: The model provider returned an error"
 LONG = 100 if int(openai.__version__.split(".")[0]) > 2 else 10
 """Megabytes. The OpenAI client before 3 copies what it has of a line for each piece of it: 100 would take minutes."""
 ELSEWHERE = "127.0.0.2"
-"""The address of another host, to which the key must not go."""
+"""The address of another host, which must not receive the key."""
 
 ROWS = [
     Row("connection refused", (), DROPPED, DROPPED, FAILED.format("ConnectError"), address="http://127.0.0.1:9/v1"),
@@ -329,7 +329,7 @@ def test_a_stream_without_end_is_over_when_the_caller_leaves(
 
 
 def table() -> str:
-    """Run the matrix, and return what came in each cell as Markdown."""
+    """Run the matrix, and return the result of each cell as Markdown."""
     heads = [f"{driver}, {kind}" for driver in DRIVERS for kind in ("whole", "stream")]
     lines = [f"| fault | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     with Sandbox() as sandbox, addresses(sandbox) as places:

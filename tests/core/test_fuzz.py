@@ -1,4 +1,4 @@
-"""Whatever comes, a typed error or an answer comes out: streams cut anywhere, any JSON, any history."""
+"""Any input yields an answer or a typed error: streams truncated anywhere, any JSON, any history."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STREAM = (
 
 
 class _CutInTwo(socketserver.StreamRequestHandler):
-    """Sends the stream in two pieces; each request cuts it one byte later."""
+    """Sends the stream in two pieces. Each request splits it one byte later."""
 
     cut: ClassVar[int] = 0
 
@@ -316,7 +316,7 @@ def body_or_refusal(owner: Any, settings: dict[str, Any], call: dict[str, Any]) 
 @pytest.mark.parametrize("owner", [Settings, ChatEmpirioLabs, EmpirioLabs])
 @given(settings=ANY_SETTINGS, call=ANY_SETTINGS)
 def test_any_settings(owner: Any, settings: dict[str, Any], call: dict[str, Any]) -> None:
-    """Either a sentence says what is wrong, or the body is one that keeps to the documented ranges."""
+    """Either an error describes the problem, or the body respects the documented ranges."""
     body, said = body_or_refusal(owner, settings, call)
     assert said.endswith(".")
     if body is None:

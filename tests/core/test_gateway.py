@@ -148,7 +148,7 @@ def test_core_knows_no_framework_and_no_http_library() -> None:
 
 
 def test_half_an_emoji_can_be_sent(sandbox: Sandbox, where: dict[str, Any]) -> None:
-    """A model or a text splitter that cuts one in two leaves half of a surrogate pair, which UTF-8 cannot hold."""
+    """Half of a surrogate pair, as models and text splitters produce it, cannot be encoded in UTF-8."""
     for driver in DRIVERS.values():
         for stream in (False, True):
             conversation = [

@@ -1,4 +1,4 @@
-"""The vendor's own package has the same import name. And what the first asynchronous call of a process does."""
+"""Installation next to the vendor's package of the same import name, and the first async call of a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time and memory that hostile or endless input may take."""
+"""Limits on the time and memory that hostile or endless input may use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The probe, against the strict and the lenient sandbox: it can tell them apart, and nothing stops it."""
+"""The probe against the strict and the lenient sandbox: it distinguishes them, and no failure stops it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What processes and threads share: forks, the first use by many threads, and HTTP clients that belong to the user."""
+"""State shared by processes and threads: forks, first use by many threads, and HTTP clients owned by the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pytest plugin, in runs of pytest of its own."""
+"""The pytest plugin, in separate runs of pytest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FAST = ("-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:langsmith_plugin",
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> Any:
-    """Run pytest in a process of its own, with the plugin as an installed package has it."""
+    """Run pytest in a separate process, with the plugin loaded as from an installed package."""
     installed = [point.name for point in importlib.metadata.entry_points(group="pytest11")]
     plugin = () if "empiriolabs" in installed else ("-p", "empiriolabs_core.pytest_plugin")
     return pytester.runpytest_subprocess(*plugin, *FAST, *arguments, timeout=120)

@@ -1,4 +1,4 @@
-"""The sandbox itself, on the raw wire and through the bare OpenAI client."""
+"""The sandbox itself, with raw requests and through the plain OpenAI client."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def named(name: str) -> dict[str, Any]:
 
 
 def raw(sandbox: Sandbox, body: Any, headers: dict[str, str] | None = None, path: str = "/v1/chat/completions") -> Any:
-    """Return status, headers and text of a request that no client has prepared."""
+    """Send a request without a client, and return its status, headers and text."""
     connection = http.client.HTTPConnection(urlsplit(sandbox.base_url).netloc, timeout=60)
     sent = {"authorization": f"Bearer {sandbox.api_key}"} if headers is None else headers
     connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), sent)
@@ -184,7 +184,7 @@ def test_thinking_and_length(sandbox: Sandbox) -> None:
 
 
 def test_calls_are_truncated_at_max_tokens(sandbox: Sandbox) -> None:
-    """As DeepSeek does it, recorded: earlier calls complete, the last with a part of its arguments or none."""
+    """As recorded at DeepSeek: earlier calls are complete, and the last call loses some or all of its arguments."""
     calls = [{"name": name, "arguments": {"city": "Paris"}} for name in ("get_weather", "get_time")]
 
     def cut(max_tokens: int) -> tuple[list[str], str, int]:
@@ -399,7 +399,7 @@ def test_models_answer_at_their_own_routes_only(sandbox: Sandbox) -> None:
 
 
 def test_usage_may_come_with_the_finish_reason() -> None:
-    """As DeepSeek sends it: asked for or not, and null before."""
+    """As DeepSeek sends it: without a request for it, and with null in earlier chunks."""
     with Sandbox(usage_on_finish=True) as other:
         for fields in ({}, {"stream_options": {"include_usage": True}}):
             _, _, text = chat(other, stream=True, **fields)

@@ -64,7 +64,7 @@ def posted(sandbox: Sandbox, path: str, **fields: Any) -> Any:
 
 
 def events(sandbox: Sandbox, path: str, **fields: Any) -> list[Any]:
-    """Return the events of a stream, each checked for its name."""
+    """Return the events of a stream, after checking their names."""
     status, headers, text = raw(sandbox, {**REQUESTS[path], "stream": True, **fields}, path=path)
     assert (status, headers["content-type"].partition(";")[0]) == (200, "text/event-stream"), text
     found = []
@@ -176,7 +176,7 @@ def test_the_finish_reasons_of_messages(sandbox: Sandbox) -> None:
 
 
 def test_cached_tokens(sandbox: Sandbox) -> None:
-    """Anthropic's `input_tokens` leaves them out, OpenAI's has them."""
+    """Anthropic's `input_tokens` excludes cached tokens; OpenAI's includes them."""
     sandbox.script(ANSWERS["cached"], ANSWERS["cached"], ANSWERS["cached"])
     usage = posted(sandbox, RESPONSES)["usage"]
     assert (usage["input_tokens"], usage["input_tokens_details"]["cached_tokens"]) == (100, 64)
@@ -637,7 +637,7 @@ def test_an_unknown_route_lists_the_known_ones(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("path", [RESPONSES, MESSAGES])
 @given(data=st.data())
 def test_odd_requests_are_refused_or_answered(serving: Sandbox, path: str, data: st.DataObject) -> None:
-    """Junk in any place of a request is never the sandbox's own failure."""
+    """Invalid data anywhere in a request never causes an error within the sandbox."""
     junk = data.draw(
         st.recursive(
             st.none() | st.booleans() | st.integers(-2, 2) | st.text(max_size=3),

@@ -1,4 +1,4 @@
-"""The sandbox refuses whatever is malformed with an envelope that names the field, and never fails or hangs at it."""
+"""The sandbox rejects malformed requests with an error that names the field, and never fails or hangs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _serving() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def open_sandbox(_serving: Sandbox) -> Sandbox:
-    """Return a sandbox that serves a model without a card too."""
+    """Return a sandbox that also serves a model without a card."""
     _serving.reset()
     return _serving
 
@@ -48,7 +48,7 @@ def refused(answer: Any, param: str, told: str = "", status: int = 400) -> None:
 
 
 def history(*calls: Any) -> dict[str, Any]:
-    """Return the fields of a request whose assistant turn holds these calls, each of them answered."""
+    """Return the fields of a request whose assistant turn contains these calls, all with results."""
     turn = {"role": "assistant", "content": "", "reasoning_content": "", "tool_calls": list(calls)}
     return {"messages": [USER, turn, {"role": "tool", "content": "", "tool_call_id": "c1"}]}
 

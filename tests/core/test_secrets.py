@@ -1,4 +1,4 @@
-"""A canary key through every path, fault and serialisation: the gateway is told it, and nothing else is."""
+"""A canary key in every path, fault and serialisation: only the gateway receives it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ VARIABLES = sorted(
     }
     - {"OPENAI_LOG"}
 )
-"""What the OpenAI client reads off the environment, as its own sources say."""
+"""The environment variables that the OpenAI client reads, according to its source."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The typed fields: what is accepted, what is refused and in which words."""
+"""The typed fields: accepted values, rejected values and their messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams and calls in the shapes that servers send: both adapters read the same from them, whole and in pieces."""
+"""Streams and calls in the forms that servers send: both adapters agree, whole and in pieces."""
 
 from __future__ import annotations
 

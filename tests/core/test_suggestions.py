@@ -1,4 +1,4 @@
-"""An unknown argument is answered with the accepted argument that has the same meaning, and with no other."""
+"""The error for an unknown argument suggests only an accepted argument with the same meaning."""
 
 from __future__ import annotations
 

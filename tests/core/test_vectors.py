@@ -331,7 +331,7 @@ async def test_documents_without_text_are_ranked_last(sandbox: Sandbox, where: d
 
 
 async def test_an_empty_text_is_sent_as_it_is(chain: EmpirioLabsEmbeddings, sandbox: Sandbox) -> None:
-    """As LangChain's and LlamaIndex's OpenAI classes do. The sandbox rejects it, the gateway perhaps."""
+    """LangChain's and LlamaIndex's OpenAI classes do this too. The sandbox rejects it; the gateway may reject it."""
     with pytest.raises(openai.BadRequestError, match="empty"):
         chain.embed_documents(["a", ""])
     with pytest.raises(openai.BadRequestError, match="empty"):
