@@ -109,8 +109,8 @@ TARGETS: list[tuple[str, str, str, float, tuple[str, ...]]] = [
     ("request of 8,000 messages, 16 MB", "history_langchain", "history_json_dumps", 2.0, ()),
     ("request of 8,000 messages, 16 MB", "history_llamaindex", "history_json_dumps", 2.0, ()),
 ]
-"""For each goal: the case, our client, the other client, the highest acceptable ratio, and the clients of the floor. The
-floor is the cost of the framework or the HTTP library without this package."""
+"""For each goal: the case, our client, the other client, the highest acceptable ratio, and the clients of the floor.
+The floor is the cost of the framework or the HTTP library without this package."""
 
 
 @contextmanager
