@@ -170,6 +170,13 @@ def test_notebooks_are_stored_as_they_ran(path: Path) -> None:
     assert f"({path.name})" in (ROOT / "cookbook" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_and_guides_link_to_each_other(path: Path) -> None:
+    guides = re.findall(r"\(\.\./(docs/(?:guides|start)/[\w-]+\.md)\)", path.read_text())
+    assert guides
+    assert [guide for guide in guides if f"cookbook/{path.name})" not in (ROOT / guide).read_text()] == []
+
+
 def test_the_stored_list_of_faults_is_the_present_one() -> None:
     stored = (ROOT / "cookbook" / "offline_testing.ipynb").read_text()
     assert [kind for kind, meaning in KINDS.items() if f"{kind:12} {meaning}" not in stored] == []
