@@ -16,6 +16,8 @@ from llama_index_instrumentation.dispatcher import Dispatcher
 from llama_index_instrumentation.event_handlers import NullEventHandler
 from llama_index_instrumentation.span_handlers import NullSpanHandler
 
+from empiriolabs_core.arguments import hide_headers
+
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _COPIED = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
 
@@ -30,6 +32,7 @@ def observed(decorator: Callable[..., Any]) -> Callable[[_Method], _Method]:
         told = decorator(method)
 
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            hide_headers(kwargs)
             if is_observed(self):
                 return told(self, *args, **kwargs)
             if self.rate_limiter is not None:
@@ -37,6 +40,7 @@ def observed(decorator: Callable[..., Any]) -> Callable[[_Method], _Method]:
             return method(self, *args, **kwargs)
 
         async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
+            hide_headers(kwargs)
             if is_observed(self):
                 return await told(self, *args, **kwargs)
             if self.rate_limiter is not None:
