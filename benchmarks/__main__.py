@@ -46,7 +46,7 @@ HISTORY = {"history_json_dumps": "python", "history_langchain": "python", "histo
 ROUNDS = 3
 """Number of rounds in a client's turn."""
 SLOW = {"agent_like": "args-10000", "structured_like": "args-10000", "concurrent_vendor": "text-100"}
-"""Clients and cases whose round takes tens of seconds, so they run one round per turn."""
+"""Clients and cases with rounds of tens of seconds. They run one round per turn."""
 CASES: dict[str, tuple[str, dict[str, str], str]] = {
     "stream of 1,000 deltas": ("text-1000", TEXT, "µs a delta"),
     "stream of 10,000 deltas": ("text-10000", TEXT, "µs a delta"),

@@ -62,7 +62,7 @@ their own [fields](empiriolabs_core.vectors.md).
 
 """
 FIELDS = dict.fromkeys(("langchain_empiriolabs", "llamaindex_empiriolabs"), _FIELDS)
-"""What stands above the reference of a module whose members do not say it."""
+"""Introductions of reference pages whose members do not document the constructor arguments."""
 
 
 def page_of(source: str) -> str:

@@ -1,1 +1,1 @@
-"""The feature table: every peer is run against the sandbox, in an environment of its own. See `__main__`."""
+"""The feature table: every peer runs against the sandbox in a separate environment. See `__main__`."""

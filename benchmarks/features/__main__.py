@@ -1,4 +1,4 @@
-"""Runs every peer against the sandbox and writes the feature table: python -m benchmarks.features docs/features.md
+"""Run every peer against the sandbox and write the feature table: python -m benchmarks.features docs/features.md
 
 Each peer runs in a process of its own, under the interpreter of an environment of its own: --vendor and --like name
 the pythons of the environments that `make features` makes. The sandbox is in this process.
@@ -27,7 +27,7 @@ from .subject import FEATURES, GROUPS, MODEL, Feature
 
 HERE = Path(__file__).parent
 SETTINGS = ("OPENAI_", "EMPIRIOLABS_", "DEEPSEEK_", "OPENROUTER_", "LANGCHAIN_", "LANGSMITH_", "PYTHONPATH")
-"""Beginnings of the environment variables that no peer gets."""
+"""Prefixes of environment variables that are hidden from the peers."""
 
 HEADER = """# Features, next to the peers
 
@@ -69,7 +69,7 @@ class SandboxWire:
 
 
 def run_peer(name: str, python: str, sandbox: Sandbox) -> dict[str, Any]:
-    """Run the checks of one peer in a process of its own, and return its verdicts and versions."""
+    """Run the checks of one peer in a separate process, and return its verdicts and versions."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [os.path.abspath(python), "-m", "features.runner", name],
@@ -89,7 +89,7 @@ def run_peer(name: str, python: str, sandbox: Sandbox) -> dict[str, Any]:
 
 
 def _serve(process: subprocess.Popen[str], wire: SandboxWire) -> dict[str, Any] | None:
-    """Do with the sandbox what a runner asks for, until it tells its results."""
+    """Execute a runner's requests on the sandbox until the runner sends its results."""
     assert process.stdin is not None
     assert process.stdout is not None
     for line in process.stdout:
@@ -106,13 +106,13 @@ def rows() -> list[Feature]:
 
 
 def heading(name: str) -> str:
-    """Return the heading of a peer's column."""
+    """Return the column heading of a peer."""
     framework = {"langchain": "LangChain", "llamaindex": "LlamaIndex"}[PEERS[name].framework]
     return f"{PEERS[name].name} ({framework})"
 
 
 def document(results: dict[str, dict[str, Any]], day: datetime.date) -> str:
-    """Return the table, and below it what each peer fell short of, as Markdown."""
+    """Return the table and the shortfalls of each peer as Markdown."""
     lines = [HEADER.format(day=day, python=platform.python_version(), model=MODEL)]
     for name, found in results.items():
         versions = ", ".join(f"{package} {version}" for package, version in found["versions"].items())

@@ -97,7 +97,7 @@ def timeout(t: Any) -> None:
 
 
 def _noting_timeouts(send: Any, seen: list[Any]) -> Any:
-    """Return an HTTP client's `send` that does the same, and notes the time-outs of each request."""
+    """Return an HTTP client's `send` that does the same, and records the timeouts of each request."""
 
     def noting(self: Any, request: Any, **options: Any) -> Any:
         seen.append(request.extensions.get("timeout") or {"all": None})

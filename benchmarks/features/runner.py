@@ -1,4 +1,4 @@
-"""Runs all checks on one peer, under the peer's own interpreter: python -m features.runner PEER
+"""Run all checks on one peer, with the peer's interpreter: python -m features.runner PEER
 
 It is started by `benchmarks.features`, in the folder above this one, so that no package of the checkout is found.
 The sandbox is in the other process. Each line on standard output is a request to it, and each on standard input a
@@ -21,7 +21,7 @@ from .peers import PEERS
 from .subject import Subject, run
 
 SECONDS = 20
-"""How long one wait within a check may take."""
+"""Longest wait within a check, in seconds."""
 
 
 class RemoteWire:
@@ -54,7 +54,7 @@ class RemoteWire:
 
 
 def subject_of(name: str, wire: Any) -> Subject:
-    """Return a peer at a wire. Imports its framework alone."""
+    """Return a peer that uses the given sandbox. Imports only its framework."""
     peer = PEERS[name]
     if peer.framework == "langchain":
         from .ways_langchain import LangChain
@@ -70,7 +70,7 @@ def _too_long(*_: Any) -> None:
 
 
 def main() -> None:
-    """Run the checks of one peer and tell verdicts and versions."""
+    """Run the checks of one peer, and send verdicts and versions."""
     warnings.simplefilter("ignore")
     wire = RemoteWire()
     subject = subject_of(sys.argv[1], wire)

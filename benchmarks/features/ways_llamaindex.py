@@ -67,7 +67,7 @@ class LlamaIndex(Subject):
         return [(call.tool_name, call.tool_kwargs) for call in found]
 
     def calls_not_taken(self, reply: Reply) -> int:
-        """Return 0: LlamaIndex has no place for invalid calls, so an exception has to tell of them."""
+        """Return 0, because LlamaIndex has no field for invalid calls. They must raise an exception."""
         return 0
 
     def ask_tool(

@@ -417,7 +417,7 @@ class Sandbox:
 
 
 def _read(raw: bytes) -> tuple[Any, Refusal | None]:
-    """Return a body, or the error for an invalid body. A fault or a wrong key takes precedence over that error."""
+    """Return the body, or the error of an invalid body. A fault or a wrong key has precedence over this error."""
     try:
         return rules.read_body(raw), None
     except Refusal as refusal:

@@ -92,7 +92,7 @@ PIECES = (
 
 
 def _growth(read: Callable[[str], Any], make: Callable[[int], str]) -> float:
-    """Return how much longer 16 times the text takes, in processor time of this thread: other processes do not count.
+    """Return the ratio of processor times for 16 times the text. Other processes do not affect it.
 
     Below a millisecond, the clock says more than the expression. A slow result is measured again: what is quadratic is
     slow each time.
@@ -116,7 +116,7 @@ def _seconds(read: Callable[[str], Any], text: str) -> float:
 
 @pytest.mark.parametrize("name", READERS)
 def test_time_grows_no_faster_than_the_text(name: str) -> None:
-    """Sixteen times the text takes about 16 times as long if time is linear, and 256 times if it is quadratic."""
+    """For sixteen times the text, linear code needs about 16 times as long, and quadratic code 256 times as long."""
     start = "http://" if name == "base_url" else ""
     growth = {piece: _growth(READERS[name], lambda n, piece=piece: f"{start}{piece * n} b") for piece in PIECES}
     slow = {piece: times for piece, times in growth.items() if times > 64}
