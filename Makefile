@@ -112,7 +112,7 @@ notebooks: $(VENV)/ready ## Execute the cookbook's notebooks, offline
 
 # The core set is fast and part of the gate. `make consumers` runs all tools.
 CONSUMERS_core := deepagents langgraph langsmith mcp
-CONSUMERS_kits := ag_ui guardrails multi_agent opik processes retrieval tracers
+CONSUMERS_kits := ag_ui guardrails guides multi_agent opik processes retrieval tracers
 CONSUMERS_evaluation := deepeval ragas
 
 consumers: consumers-core consumers-kits consumers-evaluation ## Run the tests with all tools that use the adapters
