@@ -51,13 +51,13 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
 
     The key is read from `EMPIRIOLABS_API_KEY`, the URL from `EMPIRIOLABS_API_BASE`. All arguments are fields of
     `empiriolabs_core.settings.Settings`, or LangChain's own. Standard Chat Completions fields, such as
-    `seed=7`, may be given too, here or on a call.
+    `seed=7`, are accepted too, in the constructor or in a call.
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
 
     streaming: bool = False
-    """Whether `invoke` streams under the hood, so that callbacks see each token. Default: false."""
+    """Whether `invoke` uses a stream internally, so that callbacks receive each token. Default: false."""
 
     if TYPE_CHECKING:
 
@@ -65,17 +65,17 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
 
     @property
     def model_name(self) -> str:
-        """Model id; another spelling of `model`."""
+        """Model id; an alias of `model`."""
         return self.model
 
     @property
     def empiriolabs_api_key(self) -> SecretStr | None:
-        """API key; another spelling of `api_key`."""
+        """API key; an alias of `api_key`."""
         return self.api_key
 
     @property
     def empiriolabs_api_base(self) -> str:
-        """URL of the API; another spelling of `base_url`."""
+        """URL of the API; an alias of `base_url`."""
         return self.base_url
 
     @model_validator(mode="after")
@@ -87,12 +87,12 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """Return `True`: the key is left out, and read from the environment when loaded."""
+        """Return `True`. The key is not serialized; loading reads it from the environment."""
         return True
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """Constructor arguments that are secret, and the environment variable of each."""
+        """Secret constructor arguments, mapped to their environment variables."""
         return {"empiriolabs_api_key": "EMPIRIOLABS_API_KEY"}
 
     # BaseChatModel overrides
@@ -129,7 +129,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
             tool_calling=True,
             tool_choice=True,
             tool_call_streaming=True,
-            # Not documented for the gateway; DeepSeek itself has JSON mode only.
+            # Undocumented for the gateway. DeepSeek's own API supports JSON mode only.
             structured_output=False,
             temperature=True,
         )
@@ -198,7 +198,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
                         yield chunk
             yield converter.finish()
 
-    # LangChain's streams are generators: they begin when they are first read, maybe outside of a block of costs.
+    # A generator starts at its first read, which may be outside the `track_cost` block that created it.
 
     def stream(
         self,
@@ -208,7 +208,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Generator[AIMessageChunk, None, None]:
-        """Yield the answer as it grows."""
+        """Yield the answer in chunks."""
         chunks = super().stream(input, config, stop=stop, **kwargs)
         return stream_here(cast("Generator[AIMessageChunk, None, None]", chunks))
 
@@ -220,7 +220,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncGenerator[AIMessageChunk, None]:
-        """Yield the answer as it grows."""
+        """Yield the answer in chunks."""
         chunks = super().astream(input, config, stop=stop, **kwargs)
         return astream_here(cast("AsyncGenerator[AIMessageChunk, None]", chunks))
 
@@ -234,7 +234,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> bool:
-        """Do not stream several answers only because someone listens: LangChain streams one."""
+        """Return whether to stream. LangChain streams one answer, so listeners do not turn it on for `n` above 1."""
         if self._wants_several(kwargs):
             return bool(kwargs.get("stream"))
         return super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
@@ -251,7 +251,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         )
 
     def _wants_several(self, call: Mapping[str, Any]) -> bool:
-        """Return whether a call asks for more than one answer, wherever it says so."""
+        """Return whether a call requests more than one answer, in any of the places where `n` can be set."""
         places = (call, call.get("model_kwargs"), call.get("extra_body"), self.model_kwargs, self.extra_body)
         wanted = next((place["n"] for place in places if isinstance(place, Mapping) and place.get("n")), 1)
         return bool(wanted != 1)
@@ -270,16 +270,16 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
     def _request(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, stream: bool
     ) -> Request:
-        """Build the request. `stream` and `ls_...` arguments are LangChain's own and not sent."""
+        """Build the request. `stream` and the `ls_...` arguments are for LangChain and are not sent."""
         hide_headers(kwargs)
         call = {name: value for name, value in kwargs.items() if name != "stream" and not name.startswith("ls_")}
         request = self.request(convert_messages(messages), {**call, "stop": stop}, stream=stream)
         if stream and request.body.get("n", 1) != 1:
-            raise SettingsError(f"n={request.body['n']} answers cannot be streamed: LangChain streams one. Use invoke.")
+            raise SettingsError(f"n must be 1 in a stream, got {request.body['n']}. Use generate for several answers.")
         return request
 
     def get_num_tokens(self, text: str) -> int:
-        """Return an approximate token count. Exact counts come from the gateway, as `usage_metadata`."""
+        """Return an approximate token count of a text. Responses contain exact counts, in `usage_metadata`."""
         if self.custom_get_token_ids is not None:
             return super().get_num_tokens(text)
         return count_tokens_approximately([text])
@@ -289,7 +289,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         messages: Sequence[BaseMessage],
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
-        """Return an approximate token count, made without a tokenizer and offline."""
+        """Return an approximate token count of messages, computed offline and without a tokenizer."""
         if self.custom_get_token_ids is not None:
             return super().get_num_tokens_from_messages(list(messages), tools)
         return count_tokens_approximately(messages, tools=[*wire_tools(tools or ())] or None)
@@ -308,17 +308,17 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         """Bind tools.
 
         Args:
-            tools: classes, functions, tools, or OpenAI-style dictionaries. An empty list sends nothing.
+            tools: classes, functions, tools, or OpenAI-style dictionaries. With an empty list, no tools are sent.
             tool_choice: `"auto"` or `None`; `"any"`, `"required"` or `True` for at least one call; `"none"` or
-                `False` for none; a tool's name, or an OpenAI-style dictionary. A forced choice is sent with
-                thinking off to models that think, since they refuse it otherwise.
-            strict: whether arguments must match the schema. Sent with each tool that does not say it itself, and the
-                schema is made to suit it.
-            parallel_tool_calls: sent if set. Not documented for the gateway.
-            **kwargs: further arguments of each call.
+                `False` for no calls; a tool's name, or an OpenAI-style dictionary. Models that think reject a
+                forced choice, so such a request turns thinking off.
+            strict: whether arguments must match the schema. Applies to tools that do not set `strict` themselves;
+                their schemas are adjusted to OpenAI's strict mode.
+            parallel_tool_calls: sent only if set. Undocumented for the gateway.
+            **kwargs: additional arguments for each call.
 
         Raises:
-            SettingsError: `tool_choice` names a tool that is not bound, or is of no such kind.
+            SettingsError: if `tool_choice` names a tool that is not bound, or is not one of the values above.
         """
         hide_headers(kwargs)
         bound = wire_tools(tools, strict=strict)
@@ -335,32 +335,32 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Return a runnable whose output has the shape of a schema.
+        """Return a runnable whose output matches a schema.
 
         Args:
             schema: pydantic class, `TypedDict`, function or JSON schema.
             method: `"function_calling"` forces a call of one tool, which turns thinking off for that request.
-                `"json_mode"` asks for a JSON object, which the prompt must describe. `"json_schema"` sends the
-                schema; where the model's card says that it takes no schemas but JSON mode, as for DeepSeek V4, the
-                request asks for a JSON object and the schema goes into a system message. Both keep thinking on.
+                `"json_mode"` requests a JSON object, which the prompt must describe. `"json_schema"` sends the
+                schema. For models that support only JSON mode, such as DeepSeek V4, the schema is sent in a system
+                message instead. The two JSON methods leave thinking on.
             include_raw: return `{"raw": message, "parsed": ..., "parsing_error": ...}` instead of raising.
             strict: whether the answer must match the schema, for `"function_calling"` and `"json_schema"`. Not sent
-                where the schema goes into a message.
-            **kwargs: further arguments of each call.
+                if the schema is sent in a system message.
+            **kwargs: additional arguments for each call.
 
         Raises:
-            SettingsError: there is no schema, no such method, or an argument that the method sets itself.
+            SettingsError: if the schema is missing, the method is unknown, or an argument conflicts with the method.
         """
         hide_headers(kwargs)
         if schema is None and method != "json_mode":
-            raise SettingsError(f"with_structured_output(method={method!r}) needs a schema.")
+            raise SettingsError(f"with_structured_output(method={method!r}) requires a schema.")
         schema = with_name(schema)
         if method == "function_calling":
             model, parser = self._by_function(schema, strict, kwargs)
         elif method in ("json_mode", "json_schema"):
             model, parser = self._by_json(schema, method, strict, kwargs)
         else:
-            raise SettingsError(f"method={method!r} is unknown. Use 'function_calling', 'json_mode' or 'json_schema'.")
+            raise SettingsError(f"method must be 'function_calling', 'json_mode' or 'json_schema', got {method!r}.")
         return with_raw(model, parser) if include_raw else model | parser
 
     def _by_function(
@@ -369,7 +369,7 @@ class ChatEmpirioLabs(Settings, BaseChatModel):
         for name in ("tools", "tool_choice"):
             if name in kwargs:
                 raise SettingsError(
-                    f"with_structured_output sets {name} itself, to the schema alone, with method='function_calling'. "
+                    f"with_structured_output sets {name} itself with method='function_calling'. "
                     f"Leave {name} out, or use another method."
                 )
         tool, parser = call_for(schema, strict)

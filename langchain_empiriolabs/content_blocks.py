@@ -1,7 +1,7 @@
-"""How LangChain reads standard content blocks off this provider's messages. Registered when imported.
+"""Translate this provider's messages to LangChain's standard content blocks. Importing the module registers it.
 
-The blocks of a stream have an index each that no other block has. Without one, LangChain's own reading
-merges a tool call into the reasoning before it.
+Every block of a stream has a unique index. Without an index, LangChain merges a tool call into the reasoning
+before it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Block = dict[str, Any]
 
 
 def refusal_of(message: AIMessage) -> Block | None:
-    """Return the standard block of a refusal, or of an answer that was filtered; `None` for any other message."""
+    """Return the standard block for a refusal or a filtered answer; `None` for any other message."""
     metadata = message.response_metadata
     text, filtered = metadata.get("refusal"), metadata.get("finish_reason") == "content_filter"
     if not filtered and not (isinstance(text, str) and text):
@@ -36,7 +36,7 @@ def refusal_of(message: AIMessage) -> Block | None:
 
 
 def translate_content(message: AIMessage) -> list[ContentBlock]:
-    """Return the standard content blocks of a whole message."""
+    """Return the standard content blocks of a complete message."""
     blocks = [*_reasoning_and_text(message), *_search(message)]
     calls = message.tool_calls
     refusal = refusal_of(message)
@@ -46,7 +46,7 @@ def translate_content(message: AIMessage) -> list[ContentBlock]:
 
 
 def translate_content_chunk(message: AIMessageChunk) -> list[ContentBlock]:
-    """Return the standard content blocks of a piece of a message, or of pieces added up to a whole one."""
+    """Return the standard content blocks of a message chunk, or of a sum of chunks."""
     if message.chunk_position == "last" and message.tool_calls:
         return translate_content(message)
     refusal = refusal_of(message)
@@ -65,7 +65,7 @@ def _reasoning_and_text(message: AIMessage) -> list[Block]:
     if reasoning:
         blocks.append({"type": "reasoning", "reasoning": reasoning})
     if isinstance(message.content, list):
-        # Content that is made of blocks already, in a history that was put together by hand.
+        # The content is already a list of blocks, as in a history that was written by hand.
         return blocks + [{"type": "text", "text": b} if isinstance(b, str) else dict(b) for b in message.content]
     citations = message.additional_kwargs.get("citations")
     if message.content or citations:
@@ -77,7 +77,7 @@ def _reasoning_and_text(message: AIMessage) -> list[Block]:
 
 
 def _search(message: AIMessage) -> list[Block]:
-    """Return the web search that the gateway made, if the message names what it found."""
+    """Return the blocks of the gateway's web search; an empty list if the message has no citations."""
     citations = message.additional_kwargs.get("citations")
     if not citations:
         return []

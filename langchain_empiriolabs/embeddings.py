@@ -35,7 +35,7 @@ class EmpirioLabsEmbeddings(EmbeddingFields, Embeddings):
 
     @property
     def openai_api_base(self) -> str:
-        """URL of the API; another spelling of `base_url`, which code for the vendor's class reads."""
+        """URL of the API; an alias of `base_url`, for code written for the vendor's class."""
         return self.base_url
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:

@@ -1,9 +1,9 @@
-"""Errors that are the core's class and LangChain's, so that either way of catching them works.
+"""Errors that inherit from both the core's class and LangChain's, so that code can catch either.
 
-LangChain's retry, fallback and summarisation middleware act on its own classes and their `is_retryable`.
+LangChain's retry, fallback and summarisation middleware check for its own classes and their `is_retryable`.
 
-Docstrings say when an error is raised, and "Worth a retry" where one may help; what to do is in the docstring of the
-core's class.
+Docstrings say when an error is raised, and "Worth a retry" if a retry may help. The docstring of the core's class
+says what to do.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class EmpirioLabsRequestTimeoutError(core.RequestTimeoutError, langchain.ModelTi
 
 
 class EmpirioLabsConflictError(core.ConflictError, langchain.ModelAPIError):
-    """409: the request collided with another. Worth a retry."""
+    """409: the request conflicted with another request. Worth a retry."""
 
 
 class EmpirioLabsRateLimitError(core.RateLimitError, langchain.ModelRateLimitError):
@@ -67,7 +67,7 @@ class EmpirioLabsServerError(core.ServerError, langchain.ModelAPIError):
 
 
 class EmpirioLabsStatusError(core.StatusError, langchain.ModelInvalidRequestError):
-    """Any other status."""
+    """Any other HTTP error status."""
 
 
 class EmpirioLabsRedirectError(core.RedirectError, langchain.ModelInvalidRequestError):
@@ -79,23 +79,23 @@ class EmpirioLabsTimeoutError(core.NoAnswerInTimeError, langchain.ModelTimeoutEr
 
 
 class EmpirioLabsConnectionError(core.ConnectionDroppedError, langchain.ModelConnectionError):
-    """The connection could not be made, or broke. Worth a retry."""
+    """The connection could not be established, or was lost. Worth a retry."""
 
 
 class EmpirioLabsReplyError(core.InvalidReplyError, langchain.ModelAPIError):
-    """The gateway answered 200, but not with a chat completion. Worth a retry."""
+    """The gateway returned 200, but the body is not a chat completion. Worth a retry."""
 
 
 class EmpirioLabsIncompleteStreamError(core.IncompleteStreamError, langchain.ModelAPIError):
-    """A stream ended before the model had finished. Worth a retry."""
+    """A stream ended before the model finished. Worth a retry."""
 
 
 class EmpirioLabsReportedError(core.ReportedError, langchain.ModelAPIError):
-    """The gateway answered 200, then reported an error in the body or in mid-stream. Worth a retry."""
+    """The gateway returned 200, then reported an error in the body or in the stream. Worth a retry."""
 
 
 class EmpirioLabsStructuredOutputError(core.StructuredOutputError, langchain.OutputParserException):
-    """The model's answer does not fit the requested schema. Worth a retry."""
+    """The model's answer does not match the requested schema. Worth a retry."""
 
     is_retryable = True
     """Whether a retry may help: always true."""
@@ -109,10 +109,10 @@ class EmpirioLabsInterruptedAnswerError(core.InterruptedAnswerError, langchain.M
 
 
 class EmpirioLabsRefusalError(core.StructuredOutputError, _ModelRefusal):
-    """The model refused to answer, or its answer was filtered, where structured output was requested.
+    """Structured output was requested, but the model refused to answer or its answer was filtered.
 
-    Rephrase the request; a retry of the same one is unlikely to help. `raw_message` is the model's message. A
-    `ModelRefusalError` of langchain-core 1.7.5 or later, an `OutputParserException` of earlier versions.
+    Rephrase the request; an unchanged retry is unlikely to help. `raw_message` is the model's message. The class is a
+    `ModelRefusalError` with langchain-core 1.7.5 or later, an `OutputParserException` with earlier versions.
     """
 
     def __init__(self, message: str, raw_message: Any = None) -> None:
@@ -141,12 +141,12 @@ _CLASSES: dict[type[BaseException], type[core.EmpirioLabsError]] = {
     core.ReportedError: EmpirioLabsReportedError,
     core.InterruptedAnswerError: EmpirioLabsInterruptedAnswerError,
 }
-"""The LangChain class of each of the core's. A class that is missing is raised as the class of its nearest base."""
+"""Maps the core's classes to LangChain's. A class that is missing here uses the entry of its nearest base."""
 
 
 @contextlib.contextmanager
 def langchain_errors() -> Iterator[None]:
-    """Raise the core's errors as the classes of this module."""
+    """Convert errors of the core, raised inside the block, to the classes of this module."""
     try:
         yield
     except core.EmpirioLabsError as error:
@@ -157,7 +157,7 @@ def langchain_errors() -> Iterator[None]:
 
 
 def _as(kind: type[core.EmpirioLabsError], error: Any) -> core.EmpirioLabsError:
-    """Return the error as another class, with everything that it holds: response, body, code, request id."""
+    """Return the error as another class, with all its attributes: response, body, code, request id."""
     converted = kind.__new__(kind)
     converted.args = error.args
     vars(converted).update(vars(error))

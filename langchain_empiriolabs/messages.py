@@ -1,4 +1,4 @@
-"""LangChain messages to wire dictionaries and back. Pure functions; the stream has one small state object."""
+"""Convert LangChain messages to wire dictionaries and back: pure functions, and a small state object for streams."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ from empiriolabs_core.tool_calls import (
 )
 
 PROVIDER = "empiriolabs"
-"""`model_provider` of every message, and `ls_provider` of every trace. The two must be equal."""
+"""The `model_provider` of every message and `ls_provider` of every trace, which must be equal."""
 
 _PASSED_ON = ("image_url", "input_audio", "file", "video_url")
-"""Content parts that are in the form of the wire already."""
+"""Types of content parts that are sent unchanged."""
 
 _SPOKEN = frozenset({"text", "text-plain", "input_text", "output_text", "refusal"})
 _MEDIA = frozenset({"image", "audio", "video", "file", *_PASSED_ON})
@@ -84,19 +84,18 @@ _NOT_SENT = frozenset(
         "non_standard",
     }
 )
-"""Blocks of an assistant turn that the wire has no content part for. Tool calls and reasoning have fields
-of their own; another provider's signed thinking and the tools of its servers mean nothing to this one."""
+"""Types of blocks of an assistant turn that are not sent as content. Tool calls and reasoning have their own fields.
+Another provider's signed thinking and server tools have no meaning for this gateway."""
 
 _ANSWERED = _NOT_SENT - {"non_standard"}
-"""Blocks that only answers have. In a user turn they are copies of an answer's."""
+"""Types of blocks that only answers contain. In a user turn they are copies from an answer."""
 
 
 def convert_messages(messages: Iterable[BaseMessage]) -> list[JSON]:
     """Return the wire messages of a conversation.
 
     Raises:
-        UnsupportedContentError: a message or content block is of a kind that the wire has no form for, or a call has no
-            id.
+        UnsupportedContentError: if the API does not support a message or content block, or a call has no id.
     """
     return settle_calls([wire for message in messages for wire in _convert_message(message)])
 
@@ -128,8 +127,8 @@ def _named(wire: JSON, message: BaseMessage) -> JSON:
 def _convert_human(message: HumanMessage) -> list[JSON]:
     """Convert a user turn.
 
-    Anthropic-style tool results in it become tool messages of their own. Blocks of an answer are left out, as in an
-    assistant turn.
+    Anthropic-style tool results become separate tool messages. Blocks that only answers contain are left out, as in
+    an assistant turn.
     """
     if isinstance(message.content, str):
         return [_named({"role": "user", "content": message.content}, message)]
@@ -151,7 +150,7 @@ def _kind(block: Any) -> str | None:
 
 
 def _result_content(content: Any) -> str | list[JSON]:
-    """Return the wire content of a tool result. Tools return anything, so what has no content part is sent as JSON."""
+    """Return the wire content of a tool result. A value without a matching content part is sent as JSON."""
     if content is None or isinstance(content, str):
         return content or ""
     return join_parts([_result_part(item) for item in (content if isinstance(content, list) else [content])], "\n")
@@ -181,15 +180,15 @@ def _convert_ai(message: AIMessage) -> JSON:
 
 
 def _calls(message: AIMessage, blocks: list[Any]) -> list[JSON]:
-    """Return the calls of a turn. One that is a block and in `tool_calls` is one call.
+    """Return the calls of a turn. A call in both a block and `tool_calls` counts once.
 
-    Blocks alone are what a middleware left of calls that it removed, or calls that another adapter stored. The latter
-    have results.
+    A call in a block alone was removed from `tool_calls` by a middleware, or was stored by another adapter. Only in
+    the second case does the call have a result.
     """
     calls = [write_call(call["id"], call["name"], call["args"]) for call in message.tool_calls]
     kept = message.response_metadata.get("truncated_tool_calls")
     for invalid in message.invalid_tool_calls:
-        # LangChain changes the arguments of streamed calls. The model reads what it wrote.
+        # LangChain changes the arguments of streamed calls. Send the model the text that it wrote.
         original = kept.get(invalid["id"]) if isinstance(kept, Mapping) else None
         arguments = original.get("args") if isinstance(original, Mapping) else invalid["args"]
         calls.append(write_call(invalid["id"], invalid["name"], arguments or ""))
@@ -201,17 +200,17 @@ def _is_call(block: Any) -> bool:
 
 
 def _is_sent(block: Any) -> bool:
-    """Tell whether a block of an assistant turn is content; the turn may be another provider's."""
+    """Return whether a block of an assistant turn is content. The turn may come from another provider."""
     kind = _kind(block)
     if kind in _SPOKEN or kind in _MEDIA:
         return True
     if kind not in _NOT_SENT and not _is_call(block):
-        warn_once(f"A content block of type {kind!r} of an AI message is left out: the wire has no form for it.")
+        warn_once(f"A content block of type {kind!r} in an AI message was not sent: the API does not support it.")
     return False
 
 
 def _reasoning(message: AIMessage, blocks: list[Any]) -> str | None:
-    """Return the reasoning of a turn from wherever LangChain keeps it: additional_kwargs, or v1 content blocks."""
+    """Return the reasoning of a turn, from `additional_kwargs` or from v1 content blocks."""
     kept = message.additional_kwargs.get("reasoning_content")
     if isinstance(kept, str):
         return kept
@@ -222,7 +221,7 @@ def _reasoning(message: AIMessage, blocks: list[Any]) -> str | None:
 
 
 def _content(content: str | Sequence[str | Mapping[str, Any]]) -> str | list[JSON]:
-    """Return wire content: a string where all of it is text, which every model accepts."""
+    """Return wire content: a string if all parts are text, since every model accepts it; otherwise a list."""
     return content if isinstance(content, str) else join_parts([_part(block) for block in content], "")
 
 
@@ -231,14 +230,16 @@ def _text(blocks: list[Any]) -> str:
     if isinstance(content, str):
         return content
     kinds = sorted({part["type"] for part in content} - {"text"})
-    raise UnsupportedContentError(f"An AI message with {', '.join(kinds)} content cannot be sent: it holds text only.")
+    raise UnsupportedContentError(
+        f"An AI message with {', '.join(kinds)} content cannot be sent. AI messages may contain only text."
+    )
 
 
 def _part(block: Any) -> JSON:
     """Return the wire part of a content block.
 
     Raises:
-        UnsupportedContentError: the block is malformed, or the wire has no part for it.
+        UnsupportedContentError: if the block is malformed, or the API does not support its type.
     """
     if isinstance(block, str):
         return {"type": "text", "text": block}
@@ -257,14 +258,13 @@ def _part(block: Any) -> JSON:
 
 
 def _spoken(block: Mapping[str, Any]) -> str:
-    """Return the text of a block of text, of a plain document, or of a refusal."""
+    """Return the text of a text block, plain-text document or refusal."""
     if block["type"] == "text-plain" and not block.get("text"):
         return _decoded(block)
     text = block.get("refusal", block.get("text")) if block["type"] == "refusal" else block.get("text")
     if not isinstance(text, str):
         raise UnsupportedContentError(
-            f"A content block of type {block['type']!r} must have its text as a string, got: "
-            f"{excerpt(repr(dict(block)))}."
+            f"The text of a content block of type {block['type']!r} must be a string, got {excerpt(repr(dict(block)))}."
         )
     return text
 
@@ -290,7 +290,7 @@ def _unsupported(block: Any) -> UnsupportedContentError:
     kind = f"block of type {block.get('type')!r}" if isinstance(block, Mapping) else type(block).__name__
     return UnsupportedContentError(
         f"A content {kind} cannot be sent: {excerpt(repr(block))}. "
-        "Use text, an image or a video as URL or base64, audio or a file as base64."
+        "Use text, an image or video (URL or base64), or audio or a file (base64)."
     )
 
 
@@ -299,7 +299,7 @@ def _data_url(block: Mapping[str, Any]) -> str:
 
 
 def _decoded(block: Mapping[str, Any]) -> str:
-    """Return the text of a plain document that is given as base64."""
+    """Return the text of a plain-text document in base64."""
     try:
         return base64.b64decode(block["base64"], validate=True).decode()
     except (KeyError, TypeError, ValueError) as error:
@@ -308,11 +308,11 @@ def _decoded(block: Mapping[str, Any]) -> str:
 
 @readable
 def create_chat_result(reply: JSON, body: JSON) -> ChatResult:
-    """Convert a whole chat completion. Usage and cost stand on the first generation, so that they count once.
+    """Convert a chat completion that was not streamed. Usage and cost are on the first generation, to count once.
 
     Args:
-        reply: what the gateway answered.
-        body: what it was asked.
+        reply: the body of the gateway's response.
+        body: the body of the request.
     """
     generations = [_create_generation(reply, choice, body) for choice in reply["choices"]]
     first = generations[0].message
@@ -326,7 +326,7 @@ def create_chat_result(reply: JSON, body: JSON) -> ChatResult:
 
 
 def sum_of_usage(outputs: Iterable[Mapping[str, Any] | None], model: str) -> JSON:
-    """Return the `llm_output` of several calls: the sum of their token usage, and the model. Streams have none."""
+    """Return the `llm_output` of several calls: the sum of their token usage, and the model. Streams return `None`."""
     total: JSON = {}
     for output in outputs:
         _add_counts(total, (output or {}).get("token_usage") or {})
@@ -375,7 +375,7 @@ def _create_generation(reply: JSON, choice: JSON, body: JSON) -> ChatGeneration:
 
 
 def _kept(reasoning: str | None, citations: list[Citation]) -> JSON:
-    """Return what stands in additional_kwargs."""
+    """Return the `additional_kwargs` of a message."""
     kept: JSON = {"reasoning_content": reasoning} if reasoning else {}
     if citations:
         named = [{name: value for name, value in c._asdict().items() if value is not None} for c in citations]
@@ -386,7 +386,7 @@ def _kept(reasoning: str | None, citations: list[Citation]) -> JSON:
 def _convert_calls(
     calls: Iterable[ToolCall], unusable: Mapping[str, JSON]
 ) -> tuple[list[LangChainToolCall], list[InvalidToolCall]]:
-    """Convert whole calls. Those that must not be run become invalid ones, never calls with `{}`."""
+    """Convert complete calls. A call that must not be run becomes an invalid call, never a call with `{}`."""
     valid: list[LangChainToolCall] = []
     invalid: list[InvalidToolCall] = []
     for call in calls:
@@ -401,12 +401,12 @@ def _convert_calls(
 
 
 def _truncated(unusable: dict[str, JSON]) -> JSON:
-    """Return what stands in response_metadata: LangChain's invalid calls lose the text and the reason in streams."""
+    """Return the entry for `response_metadata`. In streams, LangChain's invalid calls lose their text and reason."""
     return {"truncated_tool_calls": unusable} if unusable else {}
 
 
 def create_usage_metadata(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
-    """Convert token counts. Counts that the gateway did not report are left out."""
+    """Convert token counts. Counts that the gateway did not report are omitted."""
     counts = read_usage(usage)
     if counts is None:
         return None
@@ -439,7 +439,7 @@ _OURS = frozenset(
         "truncated_tool_calls",
     }
 )
-"""Keys of response_metadata. An unknown key of a message that has the name of one gets another name."""
+"""Keys that this adapter sets in `response_metadata`. An unknown key of a message with the same name is renamed."""
 
 
 def _unknown(keys: JSON) -> JSON:
@@ -451,7 +451,7 @@ def _outcome(choice: JSON) -> JSON:
 
 
 def _piece(piece: ToolCallPiece) -> str:
-    """Return the arguments to emit: none for `null` and blanks, which LangChain's streams would not read as `{}`."""
+    """Return the arguments to emit: empty text for `null` and blanks, which LangChain does not parse as `{}`."""
     held = piece.call.length - len(piece.arguments)
     if held > _MOST_HELD:
         return piece.arguments
@@ -462,11 +462,11 @@ def _piece(piece: ToolCallPiece) -> str:
 
 
 _MOST_HELD = 8
-"""Characters: `null` with a few blanks."""
+"""Maximum length in characters of a text that is checked for `null` and blanks."""
 
 
 def _mismatch(brackets: Brackets) -> str:
-    """Return what makes LangChain's reading of the arguments fail: a bracket that matches none, outside of strings."""
+    """Return text that makes LangChain's parser reject the arguments: an unmatched bracket, outside strings."""
     closing = "}" if brackets.stack and brackets.stack[-1] == "]" else "]"
     return ("\\" if brackets.escaped else "") + ('"' if brackets.in_string else "") + closing
 
@@ -474,8 +474,8 @@ def _mismatch(brackets: Brackets) -> str:
 class ChunkConverter:
     """Converts the chunks of one stream, in order.
 
-    LangChain merges chunks by adding them up, so whatever is not a piece of something is emitted once:
-    the name of a tool call, and, in the chunk of `finish`, metadata and usage.
+    LangChain merges chunks by adding them, so a value that must not be repeated is emitted once: the name of a tool
+    call and, in the chunk from `finish`, metadata and usage.
     """
 
     def __init__(self, body: JSON) -> None:
@@ -484,7 +484,7 @@ class ChunkConverter:
 
     @readable
     def convert(self, chunk: JSON) -> ChatGenerationChunk | None:
-        """Convert one chunk; `None` where it holds nothing that LangChain has a place for."""
+        """Convert one chunk. Returns `None` if it contains nothing that a LangChain chunk can hold."""
         delta = self._reply.read(chunk)
         if delta is None:
             return None
@@ -493,7 +493,7 @@ class ChunkConverter:
             metadata["logprobs"] = delta.logprobs
         if delta.finish_reason:
             metadata["finish_reason"] = delta.finish_reason
-        # In the chunk that has it in its metadata too: LangChain puts one over the other, then adds chunks up.
+        # Emit it in the chunk whose metadata has it too: LangChain merges the two dictionaries before it adds chunks.
         info: JSON = {"generation_info": {"finish_reason": delta.finish_reason}} if delta.finish_reason else {}
         kept = {"reasoning_content": delta.reasoning} if delta.reasoning else {}
         if not info and not delta.tool_calls:
@@ -510,7 +510,7 @@ class ChunkConverter:
 
     @readable
     def finish(self) -> ChatGenerationChunk:
-        """Return the last chunk: what is told once for the whole message."""
+        """Return the last chunk, with the values that are emitted once per message."""
         reply = self._reply
         rest = reply.finish()
         unusable = reply.unusable_calls(self._body)
@@ -534,7 +534,7 @@ class ChunkConverter:
 
 
 class _PreparedChunk:
-    """Creates chunks as LangChain's constructors do, in less than half the time. Thousands of them come in a stream."""
+    """Creates the same chunks as LangChain's constructors in less than half the time. A stream has thousands."""
 
     def __init__(self, pieces: list[ToolCallChunk]) -> None:
         message = AIMessageChunk(content="", additional_kwargs={}, response_metadata={}, tool_call_chunks=pieces)
@@ -546,7 +546,7 @@ class _PreparedChunk:
     def chunk(
         self, text: str, additional_kwargs: JSON, response_metadata: JSON, pieces: Sequence[ToolCallChunk] = ()
     ) -> ChatGenerationChunk:
-        """Return a chunk. Each piece of a call must be one that LangChain could not parse."""
+        """Return a chunk. LangChain must be unable to parse any of the call fragments on its own."""
         message = self._message.new(
             content=text,
             additional_kwargs=additional_kwargs,
@@ -565,11 +565,11 @@ _CALL = _PreparedChunk([tool_call_chunk(args="x", index=0)])
 
 
 def _continues(piece: ToolCallChunk) -> bool:
-    """Return whether LangChain would parse a piece in vain: it has arguments, and they do not begin an object."""
+    """Return whether LangChain cannot parse a fragment: it has arguments that do not start an object."""
     arguments = piece["args"]
     if not arguments or arguments.lstrip(" \t\n\r")[:1] in ("", "{"):
         return False
-    # What a server sent in place of a name or id is left to LangChain's validation.
+    # LangChain validates names and ids that are not strings.
     return isinstance(piece["name"], str | None) and isinstance(piece["id"], str | None)
 
 
@@ -578,11 +578,11 @@ def _call_chunk(piece: ToolCallPiece) -> ToolCallChunk:
 
 
 def _spoilt(calls: list[ToolCall], unusable: Mapping[str, JSON]) -> list[ToolCallChunk]:
-    """Return pieces that keep calls from being run that must not be.
+    """Return fragments that mark calls as invalid, so that they are not run.
 
-    LangChain closes the brackets of streamed arguments by itself, and reads empty ones as `{}`, so a tool would run
-    with what is left of them. A bracket that matches none makes the call an invalid one, as it is when not streamed.
-    An `invalid_tool_calls` entry on the chunk would turn into a valid call when chunks are added.
+    LangChain closes the brackets of streamed arguments and parses empty arguments as `{}`, so a tool would run with
+    truncated arguments. An unmatched bracket makes the call invalid, the same as when it is not streamed. An
+    `invalid_tool_calls` entry would not work: it becomes a valid call when chunks are added.
     """
     return [
         tool_call_chunk(args=_mismatch(call.brackets), index=call.position) for call in calls if call.id in unusable

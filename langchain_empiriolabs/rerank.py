@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class EmpirioLabsRerank(RerankFields, BaseDocumentCompressor):
-    """Puts documents in the order of their relevance to a query, for a `ContextualCompressionRetriever`.
+    """Sorts documents by relevance to a query, for a `ContextualCompressionRetriever`.
 
-    The score stands in the documents' `metadata["relevance_score"]`. All arguments are fields of
+    `metadata["relevance_score"]` of each document contains its score. All arguments are fields of
     `empiriolabs_core.vectors.RerankFields`.
     """
 
@@ -33,20 +33,20 @@ class EmpirioLabsRerank(RerankFields, BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
-        """Return the documents, the most relevant first, or the first `top_n` of them."""
+        """Return the documents, most relevant first; only the first `top_n` if it is set."""
         with langchain_errors():
             return _ordered(documents, self.rerank(query, [document.page_content for document in documents]))
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
-        """Return the documents, the most relevant first, or the first `top_n` of them."""
+        """Return the documents, most relevant first; only the first `top_n` if it is set."""
         with langchain_errors():
             return _ordered(documents, await self.arerank(query, [document.page_content for document in documents]))
 
 
 def _ordered(documents: Sequence[Document], ranking: list[Ranked]) -> list[Document]:
-    """Return copies of the documents in the order of a ranking, each with its score."""
+    """Return copies of the documents, sorted by a ranking and with their scores."""
     return [
         documents[place].model_copy(update={"metadata": {**documents[place].metadata, "relevance_score": score}})
         for place, score in ranking

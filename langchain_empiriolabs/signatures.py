@@ -1,4 +1,4 @@
-"""What type checkers are told of the constructors; see `empiriolabs_core.signatures`."""
+"""Types of constructor arguments, for type checkers; see `empiriolabs_core.signatures`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from empiriolabs_core.signatures import SettingsArguments
 
 
 class ChatArguments(SettingsArguments, total=False):
-    """Spellings of `ChatEmpirioLabs`: those of `Settings`, and LangChain's own."""
+    """Constructor arguments of `ChatEmpirioLabs`: those of `Settings` and LangChain's own."""
 
     name: str | None
     cache: BaseCache | bool | None

@@ -1,6 +1,6 @@
-"""Structured output: the tool or the response format that asks for it, and the parser that reads the answer.
+"""Structured output: the tool or response format of the request, and the parser of the answer.
 
-LangChain's parsers close the brackets of an answer that broke off. These raise, so that retries and fallbacks know.
+LangChain's parsers close the brackets of a truncated answer. The parsers here raise, so that retries and fallbacks run.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from langchain_empiriolabs.tools import wire_tools
 Parser = OutputParserLike[Any]
 
 _NAMES = frozenset({"title", "name", "function", "toolSpec"})
-"""Keys under which the forms of a schema that LangChain takes hold its name."""
+"""Keys that contain the schema's name, in the schema formats that LangChain accepts."""
 
 
 def with_name(schema: Any) -> Any:
-    """Return a schema with a name. LangChain insists on one, which JSON schemas need not have."""
+    """Return a schema with a name. LangChain requires a name, but a JSON schema may lack it."""
     return {"title": "response", **schema} if isinstance(schema, dict) and not _NAMES & schema.keys() else schema
 
 
 def call_for(schema: Any, strict: bool | None) -> tuple[dict[str, Any], Parser]:
-    """Return the tool whose arguments have the shape of a schema, and the parser of its calls.
+    """Return a tool whose arguments match a schema, and the parser of its calls.
 
     Raises:
-        SettingsError: the schema is not one of an object.
+        SettingsError: if the schema does not describe an object.
     """
     plain = wire_tools([schema])
     _check_object(schema, plain[0]["function"].get("parameters"))
@@ -53,7 +53,7 @@ def call_for(schema: Any, strict: bool | None) -> tuple[dict[str, Any], Parser]:
     parser = _KeyParser(key_name=tool["function"]["name"], first_tool_only=True)
     if not _is_pydantic(schema):
         return tool, parser
-    # LangChain's parser finds a class by its name, which a generic one, such as Page[int], has not on the wire.
+    # LangChain's parser looks a class up by its name. A generic class, such as Page[int], is sent under another name.
     return tool, parser | (schema.model_validate if issubclass(schema, BaseModel) else schema.parse_obj)
 
 
@@ -64,7 +64,7 @@ def json_for(schema: Any, method: Literal["json_mode", "json_schema"], strict: b
 
 
 def _grown(result: list[Generation]) -> AIMessage | None:
-    """Return the message of a whole answer; `None` while it is still being streamed."""
+    """Return the message of a complete answer; `None` while it is still being streamed."""
     message = result[0].message if isinstance(result[0], ChatGeneration) else None
     growing = isinstance(message, AIMessageChunk) and message.chunk_position != "last"
     return message if isinstance(message, AIMessage) and not growing else None
@@ -75,28 +75,29 @@ def _raise_if_refused(result: list[Generation]) -> None:
     message = result[0].message if isinstance(result[0], ChatGeneration) else None
     refusal = refusal_of(message) if isinstance(message, AIMessage) else None
     if refusal is not None:
-        said = refusal["refusal"] or result[0].text or "Nothing was said."
+        said = refusal["refusal"] or result[0].text or "It gave no reason."
         how = "Its answer was filtered" if "extras" in refusal else "The model refused"
         raise EmpirioLabsRefusalError(f"{how}: {excerpt(said)} Rephrase the request.", message)
 
 
 def _check_json(result: list[Generation]) -> None:
-    """Raise if a whole answer is not whole JSON. LangChain's parsers would close its brackets.
+    """Raise if a complete answer is not complete JSON. LangChain's parsers would close its brackets.
 
     Raises:
-        EmpirioLabsRefusalError: the model refused, or its answer was filtered.
-        EmpirioLabsStructuredOutputError: an `OutputParserException`, so that retries and fallbacks react.
+        EmpirioLabsRefusalError: if the model refused, or its answer was filtered.
+        EmpirioLabsStructuredOutputError: if the JSON is incomplete. It is an `OutputParserException`, so retries and
+            fallbacks handle it.
     """
     _raise_if_refused(result)
     message = _grown(result)
     if message is None or message.tool_calls:
         return
     try:
-        # What comes after the JSON, such as a farewell, is no matter.
+        # Text after the JSON, such as a closing sentence, is ignored.
         parse_json_markdown(result[0].text, parser=json.JSONDecoder(strict=False).raw_decode)
     except json.JSONDecodeError as error:
         raise EmpirioLabsStructuredOutputError(
-            f"The answer is not whole JSON (finish_reason={message.response_metadata.get('finish_reason')!r}): "
+            f"The answer is not complete JSON (finish_reason={message.response_metadata.get('finish_reason')!r}): "
             f"{excerpt(result[0].text)!r}. Retry, or raise max_tokens if it was truncated.",
             llm_output=result[0].text,
         ) from error
@@ -115,11 +116,12 @@ class _PydanticJsonParser(PydanticOutputParser[Any]):
 
 
 def _check_call(result: list[Generation]) -> None:
-    """Raise if a whole answer has no call that can be read. LangChain's parsers would return `None`.
+    """Raise if a complete answer has no valid tool call. LangChain's parsers would return `None`.
 
     Raises:
-        EmpirioLabsRefusalError: the model refused, or its answer was filtered.
-        EmpirioLabsStructuredOutputError: an `OutputParserException`, so that retries and fallbacks react.
+        EmpirioLabsRefusalError: if the model refused, or its answer was filtered.
+        EmpirioLabsStructuredOutputError: if there is no valid call. It is an `OutputParserException`, so retries and
+            fallbacks handle it.
     """
     _raise_if_refused(result)
     message = _grown(result)
@@ -153,17 +155,17 @@ class _KeyParser(JsonOutputKeyToolsParser):
         if found is None and message is not None:
             names = ", ".join(call["name"] for call in message.tool_calls)
             raise EmpirioLabsStructuredOutputError(
-                f"The model called {names} and not {self.key_name}. Retry.", llm_output=str(message.tool_calls)
+                f"The model called {names} instead of {self.key_name}. Retry.", llm_output=str(message.tool_calls)
             )
         return found
 
 
 def _check_object(schema: Any, parameters: Any) -> None:
-    """Raise `SettingsError` if a schema is not one of an object with properties: a tool's arguments are."""
+    """Raise `SettingsError` if a schema does not describe an object with properties, as a tool's arguments must be."""
     if parameters is None or parameters.get("type", "object") != "object":
         raise SettingsError(
-            f"{excerpt(schema)} is no schema of an object with properties, but a tool's arguments are one. Wrap it: a "
-            "class with one field."
+            f"The schema must describe an object with properties, got {excerpt(schema)}. Wrap it in a class with one "
+            "field."
         )
 
 
@@ -173,7 +175,7 @@ def _is_pydantic(schema: Any) -> bool:
 
 def _json_schema_format(schema: Any, strict: bool | None) -> dict[str, Any]:
     if isinstance(schema, dict) and "properties" not in schema and not (_NAMES - {"title"}) & schema.keys():
-        # LangChain would keep nothing but the title of it.
+        # LangChain would keep only its title.
         json_schema = schema
     else:
         json_schema = convert_to_json_schema(schema, strict=strict)
@@ -184,7 +186,7 @@ def _json_schema_format(schema: Any, strict: bool | None) -> dict[str, Any]:
 
 
 def with_raw(model: Runnable[LanguageModelInput, AIMessage], parser: Parser) -> Runnable[LanguageModelInput, Any]:
-    """Return the message and what was parsed from it, or the error."""
+    """Return the message with the parsed value, or with the error."""
 
     def parse(found: dict[str, Any], config: RunnableConfig) -> dict[str, Any]:
         try:

@@ -1,4 +1,4 @@
-"""LangChain tools and tool choices to wire dictionaries."""
+"""Convert LangChain tools and tool choices to wire dictionaries."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from empiriolabs_core.errors import SettingsError
 
 
 def wire_tools(tools: Sequence[Any], strict: bool | None = None) -> list[dict[str, Any]]:
-    """Convert tools: classes, functions, LangChain tools, or dictionaries in any form that LangChain takes."""
+    """Convert tools: classes, functions, LangChain tools, or dictionaries in any format that LangChain accepts."""
     return [_wire_tool(tool, strict) for tool in tools]
 
 
 def _wire_tool(tool: Any, strict: bool | None) -> dict[str, Any]:
-    """Convert a tool. LangChain leaves OpenAI-style dictionaries as they are, without `strict`."""
+    """Convert a tool. LangChain returns OpenAI-style dictionaries unchanged, so `strict` is added here."""
     function = tool.get("function") if isinstance(tool, dict) else None
     if strict is None or function is None:
         return convert_to_openai_tool(tool, strict=strict)
@@ -32,10 +32,12 @@ def wire_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
     if isinstance(choice, Mapping):
         return dict(choice)
     if choice is not None and not isinstance(choice, str | bool):
-        raise SettingsError(f"tool_choice={choice!r} is no tool's name, bool or OpenAI-style dictionary.")
+        raise SettingsError(f"tool_choice must be a tool's name, a bool or an OpenAI-style dictionary, got {choice!r}.")
     if choice in simple:
         return simple[choice]
     names = [tool["function"]["name"] for tool in tools if "function" in tool]
     if choice not in names:
-        raise SettingsError(f"tool_choice={choice!r} names no bound tool. Bound: {', '.join(names) or 'none'}.")
+        raise SettingsError(
+            f"tool_choice={choice!r} does not match a bound tool. Bound tools: {', '.join(names) or 'none'}."
+        )
     return {"type": "function", "function": {"name": choice}}

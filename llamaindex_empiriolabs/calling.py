@@ -1,4 +1,4 @@
-"""Calls of tools: strict schemas for them, and what `predict_and_call` does with those that cannot be run."""
+"""Tool calls: strict schemas, and the outputs of `predict_and_call`, also for calls that cannot be run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def with_strict(spec: dict[str, Any], strict: bool | None) -> dict[str, Any]:
-    """Return a tool for the wire that says whether arguments must match its schema, made to suit if they must."""
+    """Return a wire tool with `strict` set. If it is true, the schema is adjusted to OpenAI's strict mode."""
     if strict is None:
         return spec
     function = {**spec["function"], "strict": strict}
@@ -26,14 +26,14 @@ def with_strict(spec: dict[str, Any], strict: bool | None) -> dict[str, Any]:
 
 
 def _closed(schema: Any) -> Any:
-    """Return a schema whose objects have all of their properties and no others, as OpenAI's strict mode requires."""
+    """Return a schema in which all properties are required and no others allowed, as in OpenAI's strict mode."""
     if isinstance(schema, list):
         return [_closed(inner) for inner in schema]
     if not isinstance(schema, dict):
         return schema
     properties = schema.get("properties")
     closed = {
-        # Names of properties and definitions are no keywords.
+        # Names of properties and definitions are not schema keywords.
         name: {key: _closed(one) for key, one in inner.items()}
         if name in ("properties", "$defs", "definitions") and isinstance(inner, dict)
         else _closed(inner)
@@ -47,7 +47,7 @@ def _closed(schema: Any) -> Any:
 
 
 def not_run(call: ToolSelection, tools: Sequence[BaseTool]) -> ToolOutput | None:
-    """Return the output for a call whose name no tool has, which says why; `None` for a call that can be run."""
+    """Return an error output for a call to an unknown tool; `None` for a call that can be run."""
     if any(tool.metadata.name == call.tool_name for tool in tools):
         return None
     told = f"There is no tool {call.tool_name!r}."
@@ -57,7 +57,7 @@ def not_run(call: ToolSelection, tools: Sequence[BaseTool]) -> ToolOutput | None
 
 
 def called(response: ChatResponse, outputs: list[ToolOutput], *, raise_errors: bool) -> AgentChatResponse:
-    """Return the answer of `predict_and_call`: what the tools returned, or without a call what the model said.
+    """Return the answer of `predict_and_call`: the tools' outputs, or the model's text if it called no tool.
 
     Raises:
         ToolRunError: if `raise_errors` is set and an output is an error.

@@ -26,8 +26,8 @@ class EmpirioLabsEmbedding(EmbeddingFields, BaseEmbedding):
 
     All arguments are fields of `empiriolabs_core.vectors.EmbeddingFields`, or LlamaIndex's own.
 
-    Copies that are pickled hold no key, so the workers of `IngestionPipeline.run(num_workers=2)` read it from
-    `EMPIRIOLABS_API_KEY`: set the variable, an `api_key` argument does not reach them.
+    Pickled copies do not contain the key, so the workers of `IngestionPipeline.run(num_workers=2)` read it from
+    `EMPIRIOLABS_API_KEY`. Set the variable: an `api_key` argument does not reach the workers.
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
@@ -38,9 +38,10 @@ class EmpirioLabsEmbedding(EmbeddingFields, BaseEmbedding):
 
     @model_validator(mode="after")
     def _in_llamaindexs_words(self) -> Self:
-        """Set LlamaIndex's names of the same things.
+        """Set the fields that LlamaIndex uses for the same settings.
 
-        It hands over `embed_batch_size` texts at a time and waits: as many as can be sent side by side.
+        LlamaIndex passes `embed_batch_size` texts at a time and waits for their vectors, so the number is as large as
+        can be sent concurrently.
         """
         self.model_name = self.model
         self.embed_batch_size = min(self.batch_size * self.max_concurrency, _MOST_AT_A_TIME)
@@ -48,7 +49,7 @@ class EmpirioLabsEmbedding(EmbeddingFields, BaseEmbedding):
 
     @classmethod
     def class_name(cls) -> str:
-        """Return the name of this class in serialised data."""
+        """Return the class name used in serialised data."""
         return "EmpirioLabsEmbedding"
 
     def _get_query_embedding(self, query: str) -> list[float]:

@@ -59,10 +59,11 @@ if TYPE_CHECKING:
 dispatcher = get_dispatcher(__name__)
 
 DEFAULT_CONTEXT_WINDOW = 128_000
-"""Tokens. For a model without a card: too large a window fails loudly, too small a one cuts history unseen."""
+"""Context window in tokens of a model without a card. A high value is safer: if it is too large, requests are
+rejected; if it is too small, history is dropped silently."""
 
 DEFAULT_NUM_OUTPUT = 4096
-"""Tokens: what the gateway takes for `max_tokens` if none is sent."""
+"""The gateway's default of `max_tokens`, in tokens."""
 
 
 class EmpirioLabs(Settings, FunctionCallingLLM):
@@ -76,14 +77,14 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
 
     The key is read from `EMPIRIOLABS_API_KEY`, the URL from `EMPIRIOLABS_API_BASE`. All arguments are fields of
     `empiriolabs_core.settings.Settings`, or LlamaIndex's own. Standard Chat Completions fields, such as
-    `seed=7`, may be given too, here or on a call.
+    `seed=7`, are accepted too, in the constructor or in a call.
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
 
     context_window: int | None = Field(default=None, ge=1)
-    """Tokens of prompt and answer together, 1 or more. Default: what the model's card says, or without a card
-    128,000."""
+    """Context window: tokens of prompt and answer together, 1 or more. Default: the value on the model's card, or
+    128,000 without a card."""
 
     if TYPE_CHECKING:
 
@@ -91,17 +92,17 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
 
     @classmethod
     def class_name(cls) -> str:
-        """Return the name of this class in serialised data."""
+        """Return the class name used in serialised data."""
         return "EmpirioLabs_LLM"
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What query engines, agents and memories ask of a model."""
+        """Properties of the model, for query engines, agents and memories."""
         card_window = self.card.context_window if self.card else None
         window = self.context_window or card_window or DEFAULT_CONTEXT_WINDOW
         return LLMMetadata(
             context_window=window,
-            # LlamaIndex takes it from the window, and raises an error if nothing is left for the prompt.
+            # LlamaIndex subtracts it from the window, and raises an error if nothing is left for the prompt.
             num_output=min(self.max_tokens or DEFAULT_NUM_OUTPUT, max(window // 2, 1)),
             is_chat_model=True,
             is_function_calling_model=True,
@@ -109,8 +110,8 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
             system_role=MessageRole.SYSTEM,
         )
 
-    # The decorators of the public methods emit events, so no public method calls another: one call, one pair
-    # of events.
+    # The decorators of the public methods emit events. No public method calls another public method, so that each
+    # call emits one pair of events.
 
     @observed(llm_chat_callback())
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -124,12 +125,12 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
 
     @observed(llm_chat_callback())
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Yield the answer to a conversation as it grows."""
+        """Yield the answer to a conversation while it is generated."""
         return self._stream_chat(self._request(messages, kwargs, stream=True))
 
     @observed(llm_chat_callback())
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """Return a generator of the answer to a conversation as it grows."""
+        """Return a generator that yields the answer to a conversation while it is generated."""
         return self._astream_chat(self._request(messages, kwargs, stream=True))
 
     @observed(llm_completion_callback())
@@ -146,13 +147,13 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
 
     @observed(llm_completion_callback())
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """Yield the answer to a prompt as it grows."""
+        """Yield the answer to a prompt while it is generated."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=True)
         return (completion_response(response) for response in self._stream_chat(request))
 
     @observed(llm_completion_callback())
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        """Return a generator of the answer to a prompt as it grows."""
+        """Return a generator that yields the answer to a prompt while it is generated."""
         request = self._request(self._as_messages(prompt, formatted), kwargs, stream=True)
         return (completion_response(response) async for response in self._astream_chat(request))
 
@@ -188,7 +189,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
 
     def _as_messages(self, prompt: str, formatted: bool) -> list[ChatMessage]:
         if not isinstance(prompt, str):
-            raise SettingsError(f"prompt={excerpt(prompt)} is no text. Pass a str.")
+            raise SettingsError(f"prompt must be a str, got {excerpt(prompt)}.")
         convert = self.completion_to_prompt
         return [ChatMessage(role=MessageRole.USER, content=prompt if formatted or not convert else convert(prompt))]
 
@@ -196,7 +197,9 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         hide_headers(call)
         request = self.request(to_wire(messages), call, stream=stream)
         if request.body.get("n", 1) != 1:
-            raise SettingsError(f"n={request.body['n']}: a LlamaIndex response holds one answer. Call once for each.")
+            raise SettingsError(
+                f"n must be 1, got {request.body['n']}: a LlamaIndex response contains one answer. Make several calls."
+            )
         return request
 
     # Tools
@@ -213,7 +216,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Return the arguments of a chat with tools. `tool_choice` wins over `tool_required`; `None` is unset."""
+        """Return the arguments of a chat with tools. A `tool_choice` other than `None` overrides `tool_required`."""
         messages = list(chat_history or [])
         if user_msg is not None:
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
@@ -232,7 +235,7 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         tool_required: bool = False,
         **kwargs: Any,
     ) -> ChatResponseGen:
-        """Yield the answer as it grows. Without `allow_parallel_tool_calls` it holds its first tool call only."""
+        """Yield the answer while it is generated. Without `allow_parallel_tool_calls`, only its first call is kept."""
         hide_headers(kwargs)
         responses = super().stream_chat_with_tools(
             tools, user_msg, chat_history, verbose, allow_parallel_tool_calls, tool_required, **kwargs
@@ -264,15 +267,16 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """Return the tool calls of a response, whole or still being streamed.
+        """Return the tool calls of a response, which may be complete or still being streamed.
 
-        Without `error_on_no_tool_call`, as agents call it, a call that was truncated or has invalid JSON arguments has
-        a name that no tool has: the agent runs no tool for it, and the model reads what is wrong.
+        Agents call this method without `error_on_no_tool_call`. A call that was truncated or has invalid JSON arguments
+        is then returned under a placeholder name. No tool has this name, so the agent does not run the call, and the
+        model receives the reason.
 
         Raises:
-            NoToolCallError: there are none, and `error_on_no_tool_call` is set.
-            InvalidToolArgumentsError: the response is whole, a call in it was truncated or its arguments are not a
-                JSON object, and `error_on_no_tool_call` is set.
+            NoToolCallError: if the response has no calls and `error_on_no_tool_call` is set.
+            InvalidToolArgumentsError: if the response is complete, a call was truncated or its arguments are not a JSON
+                object, and `error_on_no_tool_call` is set.
         """
         calls = tool_selections(response, invalid_too=not error_on_no_tool_call)
         if not calls and error_on_no_tool_call:
@@ -290,10 +294,10 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         error_on_tool_error: bool = False,
         **kwargs: Any,
     ) -> AgentChatResponse:
-        """Ask the model for tool calls, run them, and return what they returned.
+        """Request tool calls from the model, run them, and return their outputs.
 
-        A call that cannot be run, since no tool has its name or its arguments are unusable, is an output with
-        `is_error`.
+        For a call that cannot be run, because no tool has its name or its arguments are unusable, the output has
+        `is_error` set.
 
         Raises:
             NoToolCallError: if the model called no tool, and `error_on_no_tool_call` is set.
@@ -339,10 +343,10 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """Return an object of a class. The model is made to call one tool, with thinking off for that request.
+        """Return an instance of a pydantic class. The request forces a tool call, which turns thinking off for it.
 
         Raises:
-            StructuredOutputError: the model's answer does not make such an object.
+            StructuredOutputError: if the model's answer does not match the class.
         """
         llm_kwargs = _discreet(llm_kwargs)
         if self.pydantic_program_mode not in FUNCTION_MODES:
@@ -359,10 +363,10 @@ class EmpirioLabs(Settings, FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """Return an object of a class. The model is made to call one tool, with thinking off for that request.
+        """Return an instance of a pydantic class. The request forces a tool call, which turns thinking off for it.
 
         Raises:
-            StructuredOutputError: the model's answer does not make such an object.
+            StructuredOutputError: if the model's answer does not match the class.
         """
         llm_kwargs = _discreet(llm_kwargs)
         if self.pydantic_program_mode not in FUNCTION_MODES:
@@ -440,26 +444,26 @@ async def _aone_call_each(responses: ChatResponseAsyncGen) -> ChatResponseAsyncG
 
 
 def _discreet(llm_kwargs: dict[str, Any] | None) -> dict[str, Any]:
-    """Return a call's arguments with headers that show no value."""
+    """Return a call's arguments, with header values that do not appear in a repr."""
     shown = dict(llm_kwargs or {})
     hide_headers(shown)
     return shown
 
 
 def _check_tool(tool: BaseTool) -> None:
-    """Raise `SettingsError` for what is no tool, or has a name that goes out as another one and is not found again."""
+    """Raise `SettingsError` if a value is not a tool, or its name would have to be changed to be sent."""
     if not hasattr(tool, "metadata"):
-        raise SettingsError(f"{excerpt(repr(tool))} is no tool. Pass FunctionTool.from_defaults(...) of a function.")
+        raise SettingsError(f"{excerpt(repr(tool))} is not a tool. Wrap a function in FunctionTool.from_defaults(...).")
     name = tool.metadata.name or ""
     if plain_name(name) != name:
         raise SettingsError(
-            f"A tool cannot have the name {name!r}: names have up to 64 letters, digits, _ and -. Name it "
-            f"{plain_name(name)!r}, for instance."
+            f"A tool name must have 1 to 64 letters, digits, _ or -, got {name!r}. Rename it, for example to "
+            f"{plain_name(name)!r}."
         )
 
 
 def _spec(tool: BaseTool) -> dict[str, Any]:
-    """Return a tool for the wire. Of a class that refers to itself, LlamaIndex leaves out which definition it is."""
+    """Return a wire tool. For a class that refers to itself, add the reference that LlamaIndex leaves out."""
     _check_tool(tool)
     metadata = tool.metadata
     if type(metadata) is not ToolMetadata:
@@ -470,7 +474,7 @@ def _spec(tool: BaseTool) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1024)
 def _cached_spec(name: str | None, description: str, fn_schema: Any) -> dict[str, Any]:
-    """Return a tool for the wire. Making a schema takes a third of a millisecond, and agents have many tools."""
+    """Return a wire tool, cached: building a schema takes a third of a millisecond, and agents have many tools."""
     return _convert(ToolMetadata(name=name, description=description, fn_schema=fn_schema))
 
 
@@ -492,7 +496,7 @@ def _started(output_cls: type[Model], prompt: PromptTemplate, args: dict[str, An
 
 
 def _predicted(output_cls: type[Model], response: ChatResponse) -> Model:
-    """Return the object of an answer, and tell that it was predicted."""
+    """Return the object of an answer, and emit the event of structured prediction."""
     found = read_object(tool_selections(response), response, output_cls)
     dispatcher.event(LLMStructuredPredictEndEvent(output=found))
     return found

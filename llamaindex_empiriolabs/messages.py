@@ -1,4 +1,4 @@
-"""LlamaIndex messages to wire dictionaries and back. Pure functions; the stream has one small state object."""
+"""Convert LlamaIndex messages to wire dictionaries and back: pure functions, and a small state object for streams."""
 
 from __future__ import annotations
 
@@ -87,29 +87,28 @@ class EmpirioLabsChatResponse(ChatResponse):
     """A chat response with its sources."""
 
     citations: list[CitationBlock] = Field(default_factory=list)
-    """The sources that the answer names, each once."""
+    """The sources that the answer cites, without duplicates."""
 
 
 class EmpirioLabsCompletionResponse(CompletionResponse):
     """A completion with its sources."""
 
     citations: list[CitationBlock] = Field(default_factory=list)
-    """The sources that the answer names, each once."""
+    """The sources that the answer cites, without duplicates."""
 
 
 def to_wire(messages: Iterable[ChatMessage]) -> list[JSON]:
-    """Return the wire messages of a conversation. The given messages are left as they are.
+    """Return the wire messages of a conversation. The given messages are not changed.
 
     Raises:
-        UnsupportedContentError: a message or block is of a kind that the wire has no form for, or a tool call or
-            result has no id.
+        UnsupportedContentError: if the API does not support a message or block, or a tool call or result has no id.
     """
     return settle_calls([_message_to_wire(message) for message in messages])
 
 
 def _message_to_wire(message: ChatMessage) -> JSON:
     if not isinstance(message, ChatMessage):
-        raise UnsupportedContentError(f"A {type(message).__name__} is no message. Pass a ChatMessage.")
+        raise UnsupportedContentError(f"A message must be a ChatMessage, got {type(message).__name__}.")
     role = _ROLES.get(message.role)
     if role is None:
         raise UnsupportedContentError(f"A message of role {message.role.value!r} cannot be sent.")
@@ -118,7 +117,7 @@ def _message_to_wire(message: ChatMessage) -> JSON:
     if role == "assistant":
         wire = _assistant_to_wire(message)
     else:
-        # Blocks that only answers have are left out of a user's message, into which frameworks copy them.
+        # Frameworks copy blocks of answers into user messages. Such blocks are left out.
         answered = (ThinkingBlock, ToolCallBlock) if role == "user" else ()
         wire = {"role": role, "content": _content([b for b in message.blocks if not isinstance(b, answered)])}
     if message.additional_kwargs.get("name"):
@@ -140,7 +139,9 @@ def _assistant_to_wire(message: ChatMessage) -> JSON:
     content = _content(spoken)
     if isinstance(content, list):
         kinds = ", ".join(sorted({part["type"] for part in content} - {"text"}))
-        raise UnsupportedContentError(f"An assistant message with {kinds} content cannot be sent: it holds text only.")
+        raise UnsupportedContentError(
+            f"An assistant message with {kinds} content cannot be sent. Assistant messages may contain only text."
+        )
     wire: JSON = {"role": "assistant", "content": content or None if calls else content}
     if thoughts:
         wire["reasoning_content"] = "".join(thoughts)
@@ -155,9 +156,10 @@ def _call_to_wire(block: ToolCallBlock) -> JSON:
 
 
 def _older_calls(message: ChatMessage) -> list[JSON]:
-    """Return the calls of a message from before there were tool call blocks, as chat stores still hold them.
+    """Return the calls of a message without tool call blocks, the older format that chat stores still contain.
 
-    They are the dictionaries or objects of any LLM's client. Our own short entries are labels of blocks.
+    The calls are dictionaries or objects of any LLM's client. Our own short entries only label blocks, so they are
+    ignored.
     """
     further = message.additional_kwargs
     entries = further.get("tool_calls") or [further[key] for key in ("function_call",) if further.get(key)]
@@ -169,12 +171,12 @@ def _older_calls(message: ChatMessage) -> list[JSON]:
 
 
 def _content(blocks: Sequence[Any]) -> str | list[JSON]:
-    """Return wire content: a string where all of it is text, which every model accepts."""
+    """Return wire content: a string if all parts are text, since every model accepts it; otherwise a list."""
     return join_parts([part for block in blocks for part in _parts(block)], "")
 
 
 def _result_content(blocks: Sequence[Any]) -> str | list[JSON]:
-    """Return the wire content of a tool result: items. What has no content part is sent as JSON."""
+    """Return the wire content of a tool result. Blocks without a matching content part are sent as JSON."""
     items = [_result_parts(block) for block in blocks]
     whole = [join_parts(item, "") for item in items if item]
     if all(isinstance(item, str) for item in whole):
@@ -193,7 +195,7 @@ def _parts(block: Any) -> list[JSON]:
     """Return the wire parts of a block.
 
     Raises:
-        UnsupportedContentError: the block is malformed, or the wire has no part for it.
+        UnsupportedContentError: if the block is malformed, or the API does not support its type.
     """
     try:
         return _known_parts(block)
@@ -210,7 +212,7 @@ def _known_parts(block: Any) -> list[JSON]:
         case CitableBlock():
             return _citable(block)
         case CachePoint() | CitationBlock():
-            # The gateway caches by itself; a citation is about the text beside it, which is sent.
+            # The gateway caches automatically. A citation refers to the text next to it, which is sent.
             return []
         case ImageBlock():
             detail = {"detail": block.detail} if block.detail else {}
@@ -220,7 +222,7 @@ def _known_parts(block: Any) -> list[JSON]:
             return [{"type": "input_audio", "input_audio": {"data": data, "format": block.format or "wav"}}]
         case VideoBlock():
             if block.detail or block.fps:
-                warn_once("detail and fps of a VideoBlock are not sent: the wire has no form for them.")
+                warn_once("detail and fps of a VideoBlock were not sent: the API does not support them.")
             return [{"type": "video_url", "video_url": {"url": _url(block)}}]
         case DocumentBlock():
             return [{"type": "file", "file": {"filename": block.title, "file_data": _url(block)}}]
@@ -229,7 +231,7 @@ def _known_parts(block: Any) -> list[JSON]:
 
 
 def _url(block: ImageBlock | VideoBlock | DocumentBlock) -> str:
-    """Return a block's address, or its content as a data URL."""
+    """Return a block's URL, or its content as a data URL."""
     if block.url:
         return str(block.url)
     match block:
@@ -260,15 +262,15 @@ def _citation_block(citation: Citation) -> CitationBlock:
 
 @readable
 def chat_response(reply: JSON, body: JSON) -> EmpirioLabsChatResponse:
-    """Convert a whole chat completion.
+    """Convert a chat completion that was not streamed.
 
     Args:
-        reply: what the gateway answered.
-        body: what it was asked.
+        reply: the body of the gateway's response.
+        body: the body of the request.
     """
     choice = reply["choices"][0]
     wire = choice["message"]
-    # LlamaIndex has no block for a refusal, so it is shown as the text.
+    # LlamaIndex has no block for a refusal, so the refusal becomes the text.
     text = read_text(wire) or read_refusal(wire) or ""
     warn_if_cut_short(choice.get("finish_reason"), text, wire.get("tool_calls"))
     calls, sources = read_calls(wire.get("tool_calls")), dict[str, Any]()
@@ -289,7 +291,7 @@ def _response(
     raw: JSON,
     delta: str | None,
 ) -> EmpirioLabsChatResponse:
-    """Build the response to a whole message, streamed or not."""
+    """Build the response for a complete message, streamed or not."""
     choice = raw["choices"][0]
     thought = [ThinkingBlock(content=reasoning)] if reasoning else []
     blocks = _blocks(text, thought, [_finished(call, unusable) for call in calls])
@@ -314,7 +316,7 @@ def _response(
 
 
 def _blocks(text: str | None, thought: list[ThinkingBlock], calls: list[ToolCallBlock]) -> list[Any]:
-    """Return the blocks of an assistant message: at most one text block, and none on a pure tool turn."""
+    """Return the blocks of an assistant message: at most one text block, and no text block if it only calls tools."""
     if text or not calls:
         return [*thought, TextBlock(text=text or ""), *calls]
     return [*thought, *calls]
@@ -325,22 +327,22 @@ def _assistant(blocks: list[Any], calls: Sequence[ToolCall]) -> ChatMessage:
 
 
 def _named(calls: Sequence[ToolCall]) -> JSON:
-    # Chat engines recognise a tool turn by this key, and tracers read it in place of the blocks.
+    # Chat engines recognise a tool turn by this key, and tracers read it instead of the blocks.
     return {"tool_calls": [_traced(call) for call in calls]} if calls else {}
 
 
 _CALL = Prepared(ToolCallBlock(tool_call_id="", tool_name="", tool_kwargs=""))
 _MESSAGE = Prepared(ChatMessage(role=MessageRole.ASSISTANT, blocks=[], additional_kwargs={}))
-"""What LlamaIndex's constructors take long for. Those of the other classes are as fast."""
+"""Prototypes of objects whose LlamaIndex constructors are slow. The constructors of other classes are fast enough."""
 
 
 def _traced(call: ToolCall) -> JSON:
-    """Return a call as tracers read it. It has no `function`, by which the calls of older messages are recognised."""
+    """Return a call in the format that tracers read. It lacks the key `function`, which marks older calls."""
     return {"id": call.id, "name": call.name, "input": call.arguments}
 
 
 def _finished(call: ToolCall, unusable: Mapping[str, JSON]) -> ToolCallBlock:
-    """Convert a whole call. Arguments that must not be used stay the text that they are."""
+    """Convert a complete call. Arguments that must not be used are kept as text."""
     found = unusable.get(call.id or "")
     arguments = read_arguments(call.arguments) if found is None or found["reason"] == NO_NAME else None
     return ToolCallBlock(
@@ -373,7 +375,7 @@ def _logprob(entry: JSON) -> LogProb:
 
 
 class StreamedMessage:
-    """Puts the chunks of one stream together. Each response holds the message so far."""
+    """Assembles the chunks of one stream. Each response contains the message so far."""
 
     def __init__(self, body: JSON) -> None:
         self._body = body
@@ -386,7 +388,7 @@ class StreamedMessage:
 
     @readable
     def add(self, chunk: JSON) -> ChatResponse | None:
-        """Take one chunk; `None` where it adds nothing to the message."""
+        """Add one chunk and return the response so far; `None` if the chunk adds nothing."""
         delta = self._reply.read(chunk)
         if delta is None:
             return None
@@ -408,19 +410,19 @@ class StreamedMessage:
         )
 
     def _growing(self, call: ToolCall) -> ToolCallBlock:
-        """Convert a call that is being streamed. Its arguments stay text."""
+        """Convert a call that is still being streamed. Its arguments stay text."""
         text = call.arguments
         if call.length > _PARSED_AT_ONCE:
             text = _LongArguments(text)
             text.partial = self._partial.setdefault(call.position, _Partial())
         values: JSON = {"tool_call_id": call.id, "tool_name": call.name or "", "tool_kwargs": text}
-        # What a server sent in place of an id or a name is left to LlamaIndex's validation.
+        # LlamaIndex validates ids and names that are not strings.
         known = isinstance(call.id, str | None) and isinstance(call.name, str | None)
         return _CALL.new(**values) if known else ToolCallBlock(**values)
 
     @readable
     def finish(self) -> EmpirioLabsChatResponse:
-        """Return the last response: the whole message, with usage and what else is told once."""
+        """Return the last response: the complete message, with usage and the other values that are emitted once."""
         reply = self._reply
         rest = reply.finish()
         self._text += rest.text
@@ -433,7 +435,7 @@ class StreamedMessage:
             raw["usage"] = reply.usage
         calls, unusable = reply.tool_calls.calls, reply.unusable_calls(self._body)
         refusal = reply.unknown.get("refusal")
-        # LlamaIndex has no block for a refusal, so it is shown as the text.
+        # LlamaIndex has no block for a refusal, so the refusal becomes the text.
         late = refusal if not self._text and isinstance(refusal, str) else ""
         text, delta = self._text + late, rest.text + late
         return _response(text, self._reasoning, calls, unusable, reply.sources, self._body, raw=raw, delta=delta)
@@ -452,15 +454,15 @@ def completion_response(response: ChatResponse) -> EmpirioLabsCompletionResponse
 
 
 def tool_selections(response: ChatResponse, *, invalid_too: bool = False) -> list[ToolSelection]:
-    """Return the tool calls of a message, whole or still being streamed.
+    """Return the tool calls of a message, which may be complete or still being streamed.
 
     Args:
-        response: the response that holds the message.
-        invalid_too: return calls of a whole message that must not be run, truncated ones for instance, under a name
-            that no tool has and that says what is wrong.
+        response: the response that contains the message.
+        invalid_too: whether to return calls that must not be run, such as truncated calls. Their placeholder name says
+            what is wrong.
 
     Raises:
-        InvalidToolArgumentsError: if the message is whole, a call in it must not be run, and such calls are not wanted.
+        InvalidToolArgumentsError: if the message is complete, a call in it must not be run, and `invalid_too` is false.
     """
     whole = "finish_reason" in response.additional_kwargs
     unusable = response.additional_kwargs.get("truncated_tool_calls") or {}
@@ -481,21 +483,22 @@ def _selection(block: ToolCallBlock, unusable: JSON | None, *, whole: bool, inva
             raise InvalidToolArgumentsError(
                 f"The call of {name} was not run: {why}. Retry, or raise max_tokens if it was truncated."
             )
-        # Under the tool's own name it would be run, with whatever stands here. To an unknown name agents answer
-        # "Tool ... not found", and the model reads in it what to do.
+        # With the tool's own name the call would be run with these arguments. For an unknown name, agents answer
+        # "Tool ... not found", and the model reads in this answer what to do.
         name = f"{name} (not run: {why}; call it again with complete arguments)"
         given = {"invalid_json": given}
     return ToolSelection(tool_id=block.tool_call_id or "", tool_name=name, tool_kwargs=given)
 
 
 _PARSED_AT_ONCE = 16_384
-"""Characters of arguments that are parsed with each delta. Longer ones are parsed again after growth by a sixteenth."""
+"""Length in characters up to which arguments are parsed at every delta. Longer arguments are parsed again only after
+they grow by a sixteenth."""
 
 
 class _Partial:
-    """What the arguments of one long call held when they were last parsed.
+    """Cache of the last parsed value of one long call's arguments.
 
-    Agents keep what they are given with each delta. A copy for each would take gigabytes for arguments of 200 KB.
+    Agents keep the value of every delta. A copy per delta would need gigabytes for arguments of 200 KB.
     """
 
     def __init__(self) -> None:
@@ -503,7 +506,7 @@ class _Partial:
         self._value: dict[str, Any] = {}
 
     def read(self, text: str) -> dict[str, Any]:
-        """Return what the arguments hold, or held a sixteenth ago."""
+        """Return the parsed arguments, which may lack the last sixteenth of the text."""
         if not self._length <= len(text) < self._length * 17 // 16:
             self._value, self._length = _parse_partial(text), len(text)
         return self._value
@@ -519,9 +522,9 @@ class _LongArguments(str):
 
 
 def partial_object(text: str) -> dict[str, Any]:
-    """Return what a JSON object that is still being streamed holds so far.
+    """Return the value so far of a JSON object that is still being streamed.
 
-    Above 16,384 characters, it may be up to a sixteenth behind.
+    Above 16,384 characters, the last sixteenth of the text may be missing.
     """
     return text.partial.read(text) if isinstance(text, _LongArguments) else _parse_partial(text)
 
@@ -535,7 +538,7 @@ def _parse_partial(text: str) -> dict[str, Any]:
 
 
 def one_call_only(response: ChatResponse) -> ChatResponse:
-    """Return a response without the tool calls after its first."""
+    """Return a response with only its first tool call."""
     calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
     if len(calls) < 2:
         return response
@@ -551,18 +554,18 @@ def tool_choice_to_wire(choice: str | Mapping[str, Any] | None, tools: Sequence[
     """Return OpenAI's spelling of a tool choice; `None` to leave it to the model.
 
     Raises:
-        SettingsError: the choice names a tool that is not among the tools.
+        SettingsError: if the choice names a tool that is not among the tools.
     """
     if choice is None:
         return "required" if required else None
     if isinstance(choice, Mapping):
         return dict(choice)
     if not isinstance(choice, str):
-        raise SettingsError(f"tool_choice={choice!r} is no tool's name or OpenAI-style dictionary.")
+        raise SettingsError(f"tool_choice must be a tool's name or an OpenAI-style dictionary, got {choice!r}.")
     spellings = {"auto": None, "none": "none", "any": "required", "required": "required"}
     if choice in spellings:
         return spellings[choice]
     names = [tool["function"]["name"] for tool in tools]
     if choice not in names:
-        raise SettingsError(f"tool_choice={choice!r} names none of the tools: {', '.join(names) or 'there are none'}.")
+        raise SettingsError(f"tool_choice={choice!r} does not match any tool. Tools: {', '.join(names) or 'none'}.")
     return {"type": "function", "function": {"name": choice}}

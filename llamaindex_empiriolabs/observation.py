@@ -1,6 +1,6 @@
-"""LlamaIndex's events, emitted only where something listens to them.
+"""Emit LlamaIndex's events only if something listens to them.
 
-LlamaIndex builds an event for each delta of a stream, and validates the whole conversation again for it.
+LlamaIndex builds an event for every delta of a stream, and validates the whole conversation again for every event.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _COPIED = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__
 
 
 def observed(decorator: Callable[..., Any]) -> Callable[[_Method], _Method]:
-    """Return LlamaIndex's decorator of calls, without events where nothing listens when the call begins.
+    """Return LlamaIndex's decorator of calls, without events if nothing listens when the call starts.
 
-    The rate limiter of the model is served in both cases.
+    The model's rate limiter applies in both cases.
     """
 
     def decorate(method: _Method) -> _Method:

@@ -25,9 +25,9 @@ dispatcher = get_dispatcher(__name__)
 
 
 class EmpirioLabsRerank(RerankFields, BaseNodePostprocessor):
-    """Puts nodes in the order of their relevance to a query, for `node_postprocessors=[...]` of a query engine.
+    """Sorts nodes by relevance to a query, for `node_postprocessors=[...]` of a query engine.
 
-    The nodes' scores are those of the rerank model. All arguments are fields of
+    The rerank model sets the nodes' scores. All arguments are fields of
     `empiriolabs_core.vectors.RerankFields`.
     """
 
@@ -39,7 +39,7 @@ class EmpirioLabsRerank(RerankFields, BaseNodePostprocessor):
 
     @classmethod
     def class_name(cls) -> str:
-        """Return the name of this class in serialised data."""
+        """Return the class name used in serialised data."""
         return "EmpirioLabsRerank"
 
     def _postprocess_nodes(
@@ -57,7 +57,7 @@ class EmpirioLabsRerank(RerankFields, BaseNodePostprocessor):
     def _event(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None
     ) -> AbstractContextManager[EventContext]:
-        """Tell instrumentation that a rerank begins; return the callbacks' event for it."""
+        """Emit the event that a rerank starts, and return the event for callbacks."""
         query, top_n = _query(query_bundle), self.top_n or len(nodes)
         dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=self.model))
         payload: dict[str, Any] = {
@@ -77,7 +77,7 @@ def _ended(event: EventContext, ranked: list[NodeWithScore]) -> list[NodeWithSco
 
 def _query(bundle: QueryBundle | None) -> str:
     if bundle is None:
-        raise SettingsError("A rerank needs a query. Pass query_bundle or query_str.")
+        raise SettingsError("A rerank requires a query. Pass query_bundle or query_str.")
     return bundle.query_str
 
 

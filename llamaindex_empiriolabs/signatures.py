@@ -1,4 +1,4 @@
-"""What type checkers are told of the constructors; see `empiriolabs_core.signatures`."""
+"""Types of constructor arguments, for type checkers; see `empiriolabs_core.signatures`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _ComponentArguments(TypedDict, total=False):
 
 
 class LLMArguments(SettingsArguments, _ComponentArguments, total=False):
-    """Spellings of `EmpirioLabs`: those of `Settings`, and LlamaIndex's own."""
+    """Constructor arguments of `EmpirioLabs`: those of `Settings` and LlamaIndex's own."""
 
     rate_limiter: Any
     system_prompt: str | None
@@ -32,7 +32,7 @@ class LLMArguments(SettingsArguments, _ComponentArguments, total=False):
 
 
 class LlamaIndexEmbeddingArguments(EmbeddingArguments, _ComponentArguments, total=False):
-    """Spellings of `EmpirioLabsEmbedding`: those of `EmbeddingFields`, and LlamaIndex's own."""
+    """Constructor arguments of `EmpirioLabsEmbedding`: those of `EmbeddingFields` and LlamaIndex's own."""
 
     num_workers: int | None
     embeddings_cache: Any
@@ -40,4 +40,4 @@ class LlamaIndexEmbeddingArguments(EmbeddingArguments, _ComponentArguments, tota
 
 
 class LlamaIndexRerankArguments(RerankArguments, _ComponentArguments, total=False):
-    """Spellings of `EmpirioLabsRerank`: those of `RerankFields`, and LlamaIndex's own."""
+    """Constructor arguments of `EmpirioLabsRerank`: those of `RerankFields` and LlamaIndex's own."""

@@ -110,7 +110,7 @@ async def test_several_answers_at_once_are_refused_through_llamaindex(where: dic
     """ragas asks for n=3 although it reads one answer of LlamaIndex: three would be paid for."""
     judge = LlamaIndexLLMWrapper(EmpirioLabs(**where), run_config=RunConfig(max_retries=1))
     metric = metrics.ResponseRelevancy(llm=judge, embeddings=LlamaIndexEmbeddingsWrapper(EmpirioLabsEmbedding(**where)))
-    with pytest.raises(SettingsError, match="n=3: a LlamaIndex response holds one answer"):
+    with pytest.raises(SettingsError, match="n must be 1, got 3: a LlamaIndex response contains one answer"):
         await metric.single_turn_ascore(SAMPLE)
     assert sandbox.requests == []
 

@@ -140,7 +140,7 @@ def test_bind_tools(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
     assert (sent["parallel_tool_calls"], sent["temperature"]) == (False, 0.5)
     llm.bind_tools([]).invoke("Hello")
     assert set(sandbox.requests[-1].body) == {"model", "messages"}
-    with pytest.raises(SettingsError, match="'get_wether' names no bound tool"):
+    with pytest.raises(SettingsError, match="'get_wether' does not match a bound tool"):
         llm.bind_tools([get_weather], tool_choice="get_wether")
 
 
@@ -392,7 +392,7 @@ def test_include_raw(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
 
 
 def test_structured_output_refuses(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
-    with pytest.raises(SettingsError, match="needs a schema"):
+    with pytest.raises(SettingsError, match="requires a schema"):
         llm.with_structured_output()
     with pytest.raises(SettingsError, match="'magic' is unknown"):
         llm.with_structured_output(Person, method="magic")  # type: ignore[arg-type]
@@ -523,7 +523,7 @@ def test_logprobs_seed_and_n(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
         assert sandbox.requests[-1].body["seed"] == 3
     result = llm.generate([[HumanMessage("Hello")]], n=2)
     assert len(result.generations[0]) == 2
-    with pytest.raises(SettingsError, match="n=2 answers cannot be streamed"):
+    with pytest.raises(SettingsError, match="n must be 1 in a stream, got 2"):
         list(llm.stream("Hello", n=2))
 
 
@@ -789,9 +789,9 @@ def test_json_that_was_cut_off_is_an_error(
 ) -> None:
     sandbox.script(*[Answer(text, finish_reason="length")] * 3)
     asked = llm.with_structured_output(schema, method=method)
-    with pytest.raises(OutputParserException, match=r"not whole JSON \(finish_reason='length'"):
+    with pytest.raises(OutputParserException, match=r"not complete JSON \(finish_reason='length'"):
         asked.invoke("As JSON.")
-    with pytest.raises(OutputParserException, match="not whole JSON"):
+    with pytest.raises(OutputParserException, match="not complete JSON"):
         list(asked.stream("As JSON."))
 
 

@@ -356,7 +356,7 @@ def test_structured_output_that_does_not_fit(llm: EmpirioLabs, sandbox: Sandbox)
     sandbox.script(
         Answer(None, tool_calls=[{"name": "Person", "arguments": {"name": "Ada"}}]), Answer("I would rather not.")
     )
-    with pytest.raises(ValueError, match="do not make a Person"):
+    with pytest.raises(ValueError, match="do not match Person"):
         llm.structured_predict(Person, PromptTemplate("Ada"))
     with pytest.raises(ValueError, match="I would rather not"):
         list(llm.stream_structured_predict(Person, PromptTemplate("Ada")))
@@ -390,7 +390,7 @@ def test_logprobs(llm: EmpirioLabs) -> None:
 
 @pytest.mark.parametrize("prompt", [None, 5, ["Hello"]])
 def test_a_prompt_that_is_no_text_is_refused(llm: EmpirioLabs, sandbox: Sandbox, prompt: Any) -> None:
-    with pytest.raises(SettingsError, match="is no text"):
+    with pytest.raises(SettingsError, match="must be a str"):
         llm.complete(prompt)
     assert sandbox.requests == []
 
@@ -422,7 +422,7 @@ def test_a_tool_choice_that_is_none(llm: EmpirioLabs, choice: Any) -> None:
 
 def test_messages_that_cannot_be_sent() -> None:
     told: Any = {"role": "user", "content": "Hello"}
-    with pytest.raises(UnsupportedContentError, match="A dict is no message"):
+    with pytest.raises(UnsupportedContentError, match="must be a ChatMessage, got dict"):
         to_wire([told])
     called = ToolCallBlock(tool_call_id="1", tool_name="f", tool_kwargs={"when": date(2026, 1, 1)})
     with pytest.raises(UnsupportedContentError, match="arguments of the call of 'f' cannot be sent"):
@@ -466,7 +466,7 @@ def test_validators_see_the_whole_object_only(llm: EmpirioLabs, sandbox: Sandbox
     objects = list(llm.stream_structured_predict(Span, PromptTemplate("1 to 20")))
     assert objects[-1] == Span(low=1, high=20)
     sandbox.script(Answer(None, tool_calls=[{"name": "A_span_of_two_numbers", "arguments": {"low": 2, "high": 1}}]))
-    with pytest.raises(ValueError, match="do not make a Span"):
+    with pytest.raises(ValueError, match="do not match Span"):
         list(llm.stream_structured_predict(Span, PromptTemplate("2 to 1")))
 
 
