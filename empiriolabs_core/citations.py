@@ -1,4 +1,4 @@
-"""Sources of an answer: the lists that upstreams send, and the Sources footer of a web search."""
+"""Read an answer's sources, from the lists that upstreams send or from the Sources footer of a web search."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from empiriolabs_core.errors import JSON
 
 
 class Citation(NamedTuple):
-    """A source that an answer names.
+    """A source that an answer cites.
 
     Attributes:
-        url: where it is.
-        title: its title, if there is one.
-        cited_text: the text that is cited, if it came.
-        start_index: where the citation starts in the answer's text, in characters, where the gateway gave it.
-        end_index: where it ends.
+        url: URL of the source.
+        title: title of the source, if reported.
+        cited_text: the cited text, if reported.
+        start_index: start of the citation in the answer's text, in characters, if reported.
+        end_index: end of the citation, in characters, if reported.
     """
 
     url: str
@@ -28,12 +28,12 @@ class Citation(NamedTuple):
 
 
 SOURCE_KEYS = frozenset({"annotations", "citations", "search_results"})
-"""Where upstreams put sources. None of them is documented for the gateway's chat completions."""
+"""Keys under which upstreams send sources. They are undocumented for the gateway's chat completions."""
 
 _FOOTER = re.compile(
     r"\n[^\S\n]*(?:#+\s*|\*\*|__)?(?:Sources|References)(?:\*\*|__)?:?(?:\*\*|__)?[ \t]*\n(?P<list>.*)\Z", re.DOTALL
 )
-# A URL is never read twice, nor a title: each match goes on to the end of what it has read, closed or not.
+# No URL or title is read twice: a match consumes all the text it has read, even if the link is not closed.
 _LINK = re.compile(
     r"\[(?P<title>[^\[\]\n]*)\]\((?P<link>https?://[^\s)]+)(?P<closed>\))?|(?P<bare>https?://[^\s<>)\]]+)"
 )
@@ -41,17 +41,17 @@ _NO_PART_OF_A_URL = re.compile(r"[<>\]]")
 
 
 def note_sources(found: JSON, part: Mapping[str, Any]) -> None:
-    """Add the sources of a reply, message, chunk or delta to those found before."""
+    """Add the sources of a reply, message, chunk or delta to the sources found before."""
     for key in SOURCE_KEYS & part.keys():
         if isinstance(part[key], list):
             found.setdefault(key, []).extend(part[key])
 
 
 def read_citations(found: Mapping[str, Any], text: str, *, searched: bool) -> list[Citation]:
-    """Return the sources of an answer, each once: those that the gateway lists, or those of a Sources footer.
+    """Return the sources of an answer without duplicates: the list of the gateway, or else the Sources footer.
 
-    The form of the footer is not documented: a heading "Sources" and at least one URL after it, to the end of
-    the text, are taken for one, if the web may have been searched.
+    The format of the footer is undocumented. If the web may have been searched, a heading "Sources" with at least one
+    URL between it and the end of the text is parsed as a footer.
     """
     listed = [
         _citation(entry) for key in ("annotations", "citations", "search_results") for entry in found.get(key) or ()
@@ -74,7 +74,7 @@ def _linked(match: re.Match[str]) -> Citation:
 
 
 def _is_link(url: str) -> bool:
-    """Return whether a source can be shown as a link. A `javascript:` or `data:` URL would be run by a browser."""
+    """Return whether a URL is safe to show as a link. A browser would run a `javascript:` or `data:` URL."""
     return url[:8].lower().startswith(("http://", "https://"))
 
 
@@ -89,7 +89,7 @@ def _citation(entry: Any) -> Citation | None:
         return None
     cited = inner.get("cited_text") or inner.get("snippet") or inner.get("content")
     title, start, end = (inner.get(name) for name in ("title", "start_index", "end_index"))
-    # Whatever shape a source has, it must not cost the answer that it belongs to.
+    # A malformed source must not make the whole answer fail.
     return Citation(
         url,
         title if isinstance(title, str) else None,

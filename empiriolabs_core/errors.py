@@ -4,7 +4,7 @@
 are subclasses of the OpenAI client's classes too (`openai.AuthenticationError`, `openai.RateLimitError`, ...), so code
 written for that client keeps working.
 
-Docstrings say when an error is raised, and "Worth a retry" where one may help; then, what to do.
+Docstrings say when an error is raised, "Worth a retry" if a retry may help, and what to do.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ JSON = dict[str, Any]
 """A JSON object."""
 
 KEY_VARIABLE = "EMPIRIOLABS_API_KEY"
-"""The environment variable that holds the API key."""
+"""The environment variable for the API key."""
 BASE_VARIABLE = "EMPIRIOLABS_API_BASE"
-"""The environment variable that holds another URL of the API."""
+"""The environment variable that overrides the URL of the API."""
 DEFAULT_API_BASE = "https://api.empiriolabs.ai/v1"
 """URL of the public gateway."""
 
@@ -31,8 +31,8 @@ DEFAULT_API_BASE = "https://api.empiriolabs.ai/v1"
 class EmpirioLabsError(Exception):
     """Base of every error that this package raises.
 
-    Can be pickled and copied, as process pools do: message, status, code, body and request id are kept. The HTTP
-    request and response are left out, since they may contain the key.
+    All these errors can be pickled and copied, as process pools do. Copies keep message, status, code, body and request
+    id. They do not contain the HTTP request and response, which may contain the key.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -51,12 +51,12 @@ def _rebuilt(kind: type[BaseException], arguments: tuple[Any, ...], state: dict[
 class SettingsError(EmpirioLabsError, ValueError):
     """An argument is wrong. Nothing was sent.
 
-    The message names the argument, its value and what is taken.
+    The message names the argument, its value and the accepted values.
     """
 
 
 class UsageError(SettingsError, TypeError):
-    """The package is called in a way that it does not support. Nothing was sent.
+    """The package was used in an unsupported way. Nothing was sent.
 
     The message shows the supported way.
     """
@@ -65,14 +65,14 @@ class UsageError(SettingsError, TypeError):
 class MissingKeyError(SettingsError):
     """No API key was given. Nothing was sent.
 
-    Set `EMPIRIOLABS_API_KEY`, or pass `api_key`.
+    Set `EMPIRIOLABS_API_KEY`, or pass `api_key`. Create a key at platform.empiriolabs.ai/dashboard/api-keys.
     """
 
 
 class UnsupportedContentError(SettingsError):
-    """A message holds something that cannot be put on the wire. Nothing was sent.
+    """A message contains content that cannot be sent. Nothing was sent.
 
-    Leave that part out, or choose a model whose card lists its kind.
+    Remove the content, or choose a model whose card lists this type of content.
     """
 
 
@@ -84,30 +84,30 @@ class BudgetExceededError(EmpirioLabsError):
 
 
 class InvalidReplyError(EmpirioLabsError, openai.OpenAIError):
-    """The gateway answered 200, but not with a chat completion. Worth a retry.
+    """The gateway returned 200, but the body is not a chat completion. Worth a retry.
 
     Check that `base_url` ends with the API's path, such as `/v1`.
     """
 
 
 class IncompleteStreamError(InvalidReplyError):
-    """A stream ended before the model had finished. What it had yielded stays valid. Worth a retry.
+    """A stream ended before the model finished. Chunks that were received stay valid. Worth a retry.
 
-    Ask again for a whole answer; a stream is never replayed.
+    Retry to get a complete answer. A stream is never replayed.
     """
 
 
 class ConnectionDroppedError(EmpirioLabsError, openai.APIConnectionError):
-    """The connection could not be made, or broke. Worth a retry.
+    """The connection could not be established, or was lost. Worth a retry.
 
     Check `base_url` and the network; raise `max_retries`.
     """
 
 
 class NoAnswerInTimeError(EmpirioLabsError, openai.APITimeoutError):
-    """The gateway sent nothing for as long as `timeout` allows. Worth a retry.
+    """The gateway sent nothing for `timeout` seconds. Worth a retry.
 
-    Raise `timeout`, stream, or ask for less thinking.
+    Raise `timeout`, stream, or reduce thinking.
     """
 
     def __init__(self, message: str, request: Any) -> None:
@@ -115,19 +115,19 @@ class NoAnswerInTimeError(EmpirioLabsError, openai.APITimeoutError):
 
 
 class ReportedError(EmpirioLabsError, openai.OpenAIError):
-    """The gateway answered 200, then reported an error in the body or in mid-stream. Worth a retry.
+    """The gateway returned 200, then reported an error in the body or in the stream. Worth a retry.
 
-    `code` and `body` hold what the gateway said.
+    `code` and `body` contain the reported error.
 
     Attributes:
-        code: the gateway's error code, such as `"upstream_error"`, or else its type, if it gave one.
-        body: the error object as it came.
+        code: the error's code, such as `"upstream_error"`, or its type if it has no code.
+        body: the error object as received.
     """
 
     def __init__(self, message: str, body: object = None) -> None:
         super().__init__(message)
         self.body = body
-        # On the endpoint "messages", an error has a type only.
+        # On the endpoint "messages", an error has only a type.
         code = (body.get("code") or body.get("type")) if isinstance(body, Mapping) else None
         self.code: str | None = str(code) if code else None
 
@@ -135,7 +135,7 @@ class ReportedError(EmpirioLabsError, openai.OpenAIError):
 class InterruptedAnswerError(ReportedError):
     """The model stopped generating before its answer was complete. Worth a retry.
 
-    Retry. Chunks of a stream that were received before stay valid. `code` is the `finish_reason`, such as
+    Retry. Chunks that were received stay valid. `code` is the `finish_reason`, such as
     `"insufficient_system_resource"`, or the code of the error that the gateway reported.
     """
 
@@ -145,44 +145,44 @@ class InterruptedAnswerError(ReportedError):
 
 
 class NoToolCallError(EmpirioLabsError, ValueError):
-    """The model answered without calling a tool, where a call was required. Worth a retry.
+    """A tool call was required, but the model answered without one. Worth a retry.
 
     Retry, or accept answers without a call.
     """
 
 
 class ToolRunError(EmpirioLabsError, ValueError):
-    """LlamaIndex's `predict_and_call` with `error_on_tool_error` ran a tool that failed, or could not run a call.
+    """A tool failed, or a call could not be run, in LlamaIndex's `predict_and_call` with `error_on_tool_error`.
 
-    The message holds what the tools returned. Fix the tool, or leave `error_on_tool_error` out.
+    The message contains the tools' outputs. Fix the tool, or leave `error_on_tool_error` out.
     """
 
 
 class StructuredOutputError(EmpirioLabsError, ValueError):
-    """The model's answer does not fit the requested schema. Worth a retry.
+    """The model's answer does not match the requested schema. Worth a retry.
 
     Retry, simplify the schema, or raise `max_tokens` if the answer was truncated.
     """
 
 
 class StatusError(EmpirioLabsError, openai.APIStatusError):
-    """Any other status.
+    """Any other HTTP error status.
 
-    Look at `status_code` and `body`.
+    Check `status_code` and `body`.
     """
 
 
 class RedirectError(StatusError):
     """3xx: the gateway redirected the request. Redirects are not followed.
 
-    Set `base_url` to the address that the message names, if it is the gateway's.
+    Set `base_url` to the URL in the message, if it belongs to the gateway.
     """
 
 
 class InvalidRequestError(EmpirioLabsError, openai.BadRequestError):
     """400: a parameter or message was rejected.
 
-    The message says which; see the fields that the model's card lists.
+    The message names it. The model's card lists the supported parameters.
     """
 
 
@@ -196,14 +196,14 @@ class ContextOverflowError(EmpirioLabsError, openai.BadRequestError):
 class AuthenticationError(EmpirioLabsError, openai.AuthenticationError):
     """401: the API key is missing, malformed, inactive or unknown.
 
-    Check the key, and whether the account still has it.
+    Check the key, and whether it still exists at platform.empiriolabs.ai/dashboard/api-keys.
     """
 
 
 class InsufficientCreditsError(EmpirioLabsError, openai.APIStatusError):
     """402: the account has no credits left.
 
-    Top up the account; until then no retry helps.
+    Add credits to the account. A retry does not help before.
     """
 
 
@@ -217,19 +217,19 @@ class PermissionDeniedError(EmpirioLabsError, openai.PermissionDeniedError):
 class NotFoundError(EmpirioLabsError, openai.NotFoundError):
     """404: the model or the path does not exist.
 
-    Check `base_url`, which ends with `/v1`, and the model: `python -m empiriolabs_core.catalog --live` lists them.
+    Check that `base_url` ends with `/v1`, and check the model: `python -m empiriolabs_core.catalog --live` lists them.
     """
 
 
 class RequestTimeoutError(EmpirioLabsError, openai.APIStatusError):
     """408: the gateway stopped waiting for the model. Worth a retry.
 
-    Stream, or ask for less thinking. The client retries `max_retries` times.
+    Stream, or reduce thinking. The client retries `max_retries` times.
     """
 
 
 class ConflictError(EmpirioLabsError, openai.ConflictError):
-    """409: the request collided with another. Worth a retry.
+    """409: the request conflicted with another request. Worth a retry.
 
     Wait, then retry.
     """
@@ -238,21 +238,22 @@ class ConflictError(EmpirioLabsError, openai.ConflictError):
 class UnprocessableError(EmpirioLabsError, openai.UnprocessableEntityError):
     """422: a parameter or message was rejected.
 
-    The message says which; see the fields that the model's card lists.
+    The message names it. The model's card lists the supported parameters.
     """
 
 
 class RateLimitError(EmpirioLabsError, openai.RateLimitError):
     """429: more requests or tokens per minute than the account's limit. Worth a retry.
 
-    Wait as long as `Retry-After` says, or send less at a time. The client does so `max_retries` times.
+    Wait as long as `Retry-After` says, or send fewer requests at a time. The client waits and retries `max_retries`
+    times.
     """
 
 
 class ServerError(EmpirioLabsError, openai.InternalServerError):
     """5xx: the gateway or the model behind it failed. Worth a retry.
 
-    Wait, then retry. The client does so `max_retries` times.
+    Wait, then retry. The client retries `max_retries` times.
     """
 
 
@@ -269,8 +270,8 @@ _BY_STATUS: dict[int, type[EmpirioLabsError]] = {
 }
 
 
-# Each wording was seen: at DeepSeek and vLLM, OpenAI, DashScope, llama.cpp, Perplexity, Ollama, Anthropic and others.
-# The gateway's own is not documented, and any of the others may come through it.
+# All these wordings were observed: at DeepSeek and vLLM, OpenAI, DashScope, llama.cpp, Perplexity, Ollama, Anthropic
+# and others. The gateway's own wording is undocumented, and it may pass on any of these.
 _OVERFLOW_WORDINGS = (
     "maximum context length",
     "context_length_exceeded",
@@ -288,7 +289,7 @@ _OVERFLOW_WORDINGS = (
 
 
 def refine(error: openai.APIStatusError) -> openai.APIStatusError:
-    """Return the error as the class of this module for its status, with the gateway's text as its message."""
+    """Convert an error to this module's class for its status, with the gateway's text as the message."""
     kind: Any = _BY_STATUS.get(error.status_code, ServerError if error.status_code >= 500 else StatusError)
     if kind is InvalidRequestError and _tells_of_overflow(error):
         kind = ContextOverflowError
@@ -297,7 +298,7 @@ def refine(error: openai.APIStatusError) -> openai.APIStatusError:
 
 
 def _message(error: openai.APIStatusError) -> str:
-    """Return the error's message. The OpenAI client 3 leaves out bodies that are not of OpenAI's form."""
+    """Return the error's message. It includes bodies in formats that version 3 of the OpenAI client leaves out."""
     message = excerpt(error.message, 2000)
     told = error.body.get("message") if isinstance(error.body, Mapping) else None
     text = excerpt(_text(error))
@@ -313,7 +314,7 @@ def _text(error: openai.APIStatusError) -> str:
 
 
 def names_an_error(error: openai.APIStatusError) -> bool:
-    """Tell whether a body has an `error`, as the gateway's own refusals have and those of a wrong path have not."""
+    """Return whether a body has an `error`: true for the gateway's own errors, false for a 404 from a wrong path."""
     try:
         body = json.loads(_text(error))
     except ValueError:
@@ -327,13 +328,13 @@ def _tells_of_overflow(error: openai.APIStatusError) -> bool:
 
 
 def excerpt(value: Any, limit: int = 200) -> str:
-    """Return the start of a value's text, for an error message."""
+    """Return the start of a value's text, for use in an error message."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
 def described(error: Any) -> str:
-    """Return the message of an error object, or the object if it has no message."""
+    """Return the message of an error object, or the object itself if it has no message."""
     message = error.get("message") if isinstance(error, Mapping) else None
     return excerpt(message if isinstance(message, str) and message else error)
 
@@ -343,9 +344,9 @@ _MOST_WARNINGS = 500
 
 @functools.lru_cache(_MOST_WARNINGS)
 def warn_once(text: str) -> None:
-    """Warn, once in a process, of what may not be as the user expects.
+    """Issue a warning once per process and text.
 
-    Texts may hold values of users, and Python's own registry keeps every text for ever too, so there is a last one.
+    The number of texts is limited: they may contain values of users, and Python's own registry never forgets a text.
     """
     shown = warn_once.cache_info().misses
     if shown < _MOST_WARNINGS:
@@ -358,7 +359,7 @@ _Read = TypeVar("_Read", bound=Callable[..., Any])
 
 
 def readable(read: _Read) -> _Read:
-    """Decorate a function that reads a reply: whatever shape it trips over, it raises `InvalidReplyError`."""
+    """Decorate a function that reads a reply: if the reply has an unexpected shape, `InvalidReplyError` is raised."""
 
     @functools.wraps(read)
     def wrapper(*arguments: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Reads wire dictionaries: whole replies and stream chunks.
+"""Read wire dictionaries: complete replies and chunks of streams.
 
-Everything is a function without input or output of its own, or a small object that is fed one chunk after the other,
-so that sync and async callers share it.
+The module performs no I/O. It contains functions, and small objects that receive one chunk after the other, so that
+sync and async callers share it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Usage(NamedTuple):
 
     Attributes:
         input_tokens: tokens of the prompt; 0 if not reported.
-        output_tokens: generated tokens, reasoning included; 0 if not reported.
-        total_tokens: both together.
+        output_tokens: generated tokens, including reasoning; 0 if not reported.
+        total_tokens: sum of prompt and generated tokens.
         cached_tokens: tokens of the prompt that were read from the cache; `None` if not reported.
         reasoning_tokens: generated tokens that were reasoning; `None` if not reported.
-        partial: whether the count of prompt or generated tokens was not reported, so that the cost is not known.
+        partial: whether the prompt or generated tokens were not reported, so that the cost is unknown.
     """
 
     input_tokens: int
@@ -49,13 +49,13 @@ class Usage(NamedTuple):
 def read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
     """Read a `usage` object.
 
-    Counts are read under the names of Chat Completions and of the Responses API; cached tokens also where DeepSeek
-    puts them. A count may be a whole number, `10.0` or `"10"`. Negative counts, fractions, booleans, and more cached
-    tokens than the prompt has cannot be right, so they count as not reported. A missing count of prompt or generated
-    tokens is derived from the total. If only a total is reported, as for rerank, all of it is input.
+    Supports the names of Chat Completions and the Responses API, and DeepSeek's name for cached tokens. A count may be
+    an integer, `10.0` or `"10"`. Negative counts, fractions, booleans, and more cached tokens than prompt tokens are
+    invalid and count as not reported. A missing count of prompt or generated tokens is derived from the total. If only
+    a total is reported, as for rerank, all of it is input.
 
     Returns:
-        The counts, or `None` if none of prompt, generated and total tokens can be read.
+        The counts, or `None` if neither prompt, generated nor total tokens are reported.
     """
     if not isinstance(usage, Mapping):
         return None
@@ -68,7 +68,7 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
     if total is not None and (prompt is None) != (completion is None):
         rest = total - (prompt or completion or 0)
         prompt, completion = (rest, completion) if prompt is None else (prompt, rest)
-        # Equal counts say that nothing was generated, or that the server did not count it.
+        # If the counts are equal, either nothing was generated or the server did not count it.
         partial = rest <= 0
     elif prompt is None and completion is None:
         prompt = total
@@ -89,16 +89,16 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
 
 
 def _first_count(counts: object, *names: str) -> int | None:
-    """Return the first of several counts that can be read."""
+    """Return the first valid count."""
     found = (_count(counts, name) for name in names)
     return next((count for count in found if count is not None), None)
 
 
 def _count(counts: object, name: str) -> int | None:
-    """Return a count, or `None` if it is missing or not a whole number of 0 or more."""
+    """Return a count, or `None` if it is missing or not an integer >= 0."""
     value = counts.get(name) if isinstance(counts, Mapping) else None
     if isinstance(value, str):
-        # More digits than any count has; Python refuses to read thousands of them.
+        # No count has more digits, and Python raises an error for texts with thousands of digits.
         return int(value) if value.isascii() and value.isdigit() and len(value) < 16 else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15 or value != int(value):
         return None
@@ -106,7 +106,7 @@ def _count(counts: object, name: str) -> int | None:
 
 
 def read_reasoning(message: Mapping[str, Any]) -> str | None:
-    """Return the reasoning of a message or delta; some upstreams call the field `reasoning`."""
+    """Return the reasoning of a message or delta. Some upstreams name the field `reasoning`."""
     found = message.get("reasoning_content")
     if found is None:
         found = message.get("reasoning")
@@ -117,7 +117,7 @@ def read_text(message: Mapping[str, Any]) -> str:
     """Return the visible text of a message or delta. Some servers send it as a list of parts.
 
     Raises:
-        InvalidReplyError: the content is neither text nor such a list.
+        InvalidReplyError: if the content is neither text nor such a list.
     """
     content = message.get("content") or ""
     if isinstance(content, str):
@@ -129,16 +129,16 @@ def _text_of(part: Any) -> str:
     found = part
     if isinstance(part, Mapping):
         if part.get("type") in ("thinking", "reasoning"):
-            warn_once(f"A part of type {part['type']!r} of an answer's content is left out. Its text stays.")
+            warn_once(f"A part of type {part['type']!r} was dropped from an answer's content. The text was kept.")
             return ""
         found = part["text"] or "" if "text" in part else part.get("refusal")
     if not isinstance(found, str):
-        raise InvalidReplyError(f"The gateway answered with content that is no text: {excerpt(part)}.")
+        raise InvalidReplyError(f"The gateway returned content that is not text: {excerpt(part)}.")
     return found
 
 
 def read_refusal(message: Mapping[str, Any]) -> str | None:
-    """Return the text with which the model refused, from the message's own field or from parts of its content."""
+    """Return the text of a refusal, from the message's `refusal` field or from parts of its content."""
     if isinstance(message.get("refusal"), str):
         return str(message["refusal"])
     content = message.get("content")
@@ -148,15 +148,15 @@ def read_refusal(message: Mapping[str, Any]) -> str | None:
 
 
 def check_object(reply: object) -> JSON:
-    """Return a whole reply if it is a JSON object.
+    """Check that a complete reply is a JSON object, and return it.
 
     Raises:
-        ReportedError: the body holds an error object.
-        InvalidReplyError: the body is anything else, an HTML page for instance.
+        ReportedError: if the body contains an error object.
+        InvalidReplyError: if the body is anything else, such as an HTML page.
     """
     if not isinstance(reply, dict):
         raise InvalidReplyError(
-            "The gateway answered 200 with something that is no JSON object: "
+            "The gateway returned 200, but the body is not a JSON object: "
             f"{repr(excerpt(reply)) if reply else 'an empty body'}. "
             "Check that base_url ends with the API's path, such as /v1."
         )
@@ -165,39 +165,39 @@ def check_object(reply: object) -> JSON:
 
 
 def check_completion(body: object) -> JSON:
-    """Return a whole reply if it is a chat completion.
+    """Check that a complete reply is a chat completion, and return it.
 
     Raises:
-        ReportedError: the body holds an error object.
-        InterruptedAnswerError: a choice holds an error object, or its `finish_reason` says that generation was
-            interrupted or, with `null`, that it has not finished. Some servers never send a `finish_reason`.
-        InvalidReplyError: the body is anything else.
+        ReportedError: if the body contains an error object.
+        InterruptedAnswerError: if a choice contains an error object, or its `finish_reason` reports an interruption or
+            is `null`. A missing `finish_reason` is accepted, since some servers never send it.
+        InvalidReplyError: if the body is anything else.
     """
     reply: JSON = encodable(check_object(body))
     choices = reply.get("choices")
     if not isinstance(choices, list) or not choices:
-        raise InvalidReplyError(f"The gateway answered 200 without a choice: {excerpt(reply)}. Try again.")
+        raise InvalidReplyError(f"The gateway returned 200, but no choices: {excerpt(reply)}. Retry.")
     for choice in choices:
         if isinstance(choice, dict):
             _check_interrupted(choice, whole=True)
             if choice.get("message") is None and choice.get("finish_reason") == "content_filter":
-                # Azure leaves out the message of an answer that was filtered as a whole.
+                # Azure omits the message if the complete answer was filtered.
                 choice["message"] = {"role": "assistant", "content": None}
         if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
-            raise InvalidReplyError(f"The gateway answered 200 with a choice without a message: {excerpt(choice)}.")
+            raise InvalidReplyError(f"The gateway returned 200, but a choice has no message: {excerpt(choice)}.")
     return reply
 
 
 def check_error(reply: JSON) -> None:
-    """Raise `ReportedError` if a body or chunk holds an error object."""
+    """Raise `ReportedError` if a body or chunk contains an error object."""
     error = reply.get("error")
     if not error:
         return
-    raise ReportedError(f"The gateway reported an error after it had answered 200: {described(error)}", error)
+    raise ReportedError(f"The gateway reported an error after status 200: {described(error)}", error)
 
 
 _INTERRUPTED = frozenset({"insufficient_system_resource", "error"})
-"""Finish reasons of an interrupted generation: DeepSeek's, and that of relays such as OpenRouter."""
+"""Finish reasons of an interrupted generation, from DeepSeek and from relays such as OpenRouter."""
 
 
 def _check_interrupted(choice: JSON, *, whole: bool) -> None:
@@ -205,7 +205,7 @@ def _check_interrupted(choice: JSON, *, whole: bool) -> None:
     error, reason = choice.get("error"), choice.get("finish_reason", ...)
     if error:
         raise InterruptedAnswerError(
-            f"The gateway reported an error in the middle of the answer: {described(error)}. Retry.", error
+            f"The gateway reported an error during the answer: {described(error)}. Retry.", error
         )
     if (isinstance(reason, str) and reason in _INTERRUPTED) or (whole and reason is None):
         raise InterruptedAnswerError(
@@ -216,14 +216,14 @@ def _check_interrupted(choice: JSON, *, whole: bool) -> None:
 
 
 class StreamCheck:
-    """Watches a stream, so that one that broke off is never taken for a whole answer.
+    """Checks the chunks of a stream, so that a truncated stream raises an error.
 
-    Only the choice with index 0 counts: no other was requested.
+    Only the choice with index 0 is checked: no other choice was requested.
 
     Attributes:
-        usage: what the stream reported last, if anything.
-        begun: whether a piece of an answer has come.
-        done: whether `[DONE]` has come. It ends an answer without a finish_reason too, as Snowflake sends them.
+        usage: the usage that was reported last, if any.
+        begun: whether a part of the answer was received.
+        done: whether `[DONE]` was received. It also ends an answer without a finish_reason, as Snowflake sends it.
     """
 
     def __init__(self) -> None:
@@ -235,45 +235,45 @@ class StreamCheck:
 
     @readable
     def see(self, chunk: object) -> JSON:
-        """Return a chunk if it is one; note whether the answer has begun, and whether it has finished.
+        """Check a chunk and return it. Records whether the answer has started and whether it has finished.
 
         Raises:
-            ReportedError: the chunk holds an error object.
-            InterruptedAnswerError: generation was interrupted.
-            InvalidReplyError: the chunk is no JSON object, or its choices are no list of objects.
+            ReportedError: if the chunk contains an error object.
+            InterruptedAnswerError: if generation was interrupted.
+            InvalidReplyError: if the chunk is not a JSON object, or its choices are not a list of objects.
         """
         if not isinstance(chunk, dict):
-            raise InvalidReplyError(f"The stream held something that is no JSON object: {excerpt(chunk)}.")
+            raise InvalidReplyError(f"The stream contained a chunk that is not a JSON object: {excerpt(chunk)}.")
         if chunk.get("usage"):
             self.usage = chunk["usage"]
         if "error" in chunk:
             check_error(chunk)
         for choice in chunk.get("choices") or ():
             if not isinstance(choice, dict):
-                raise InvalidReplyError(f"The stream held a choice that is no JSON object: {excerpt(choice)}.")
+                raise InvalidReplyError(f"The stream contained a choice that is not a JSON object: {excerpt(choice)}.")
             if choice.get("index"):
                 continue
             self.begun = True
             if choice.get("finish_reason") or "error" in choice:
                 _check_interrupted(choice, whole=False)
             if choice.get("finish_reason"):
-                # After it, usage, sources or a footer may still come with the choice.
+                # Usage, sources or a footer may still follow.
                 self._finished = True
             elif not self._has_content:
                 self._has_content = _adds_something(choice.get("delta"))
         return chunk
 
     def end(self) -> None:
-        """Raise `IncompleteStreamError` if the stream ended before the answer had finished.
+        """Raise `IncompleteStreamError` if the stream ended before the answer finished.
 
-        `[DONE]` finishes an answer, if there is any of it.
+        `[DONE]` finishes an answer that has started.
         """
         if not self.begun:
-            raise IncompleteStreamError("The stream ended before the first piece of an answer. Try again.")
+            raise IncompleteStreamError("The stream ended before the answer started. Retry.")
         if not self._finished and not (self.done and self._has_content):
             raise IncompleteStreamError(
                 "The stream ended without a finish_reason, so the answer is not complete. "
-                "What had come before stays valid; ask again for a whole one."
+                "Chunks that were received stay valid. Retry to get a complete answer."
             )
 
 
@@ -282,10 +282,10 @@ def _adds_something(delta: Any) -> bool:
 
 
 def warn_if_cut_short(finish_reason: str | None, text: object, tool_calls: object) -> None:
-    """Warn that an answer is empty since the reasoning before it took all of `max_tokens`."""
+    """Warn that an answer is empty because the reasoning used all of `max_tokens`."""
     if finish_reason == "length" and not text and not tool_calls:
         warnings.warn(
-            "The answer is empty: max_tokens was used up before it began (finish_reason='length'). "
+            "The answer is empty: reasoning used all of max_tokens (finish_reason='length'). "
             "Raise max_tokens, or lower thinking_budget or reasoning_effort.",
             stacklevel=2,
         )
@@ -302,19 +302,20 @@ _TRUNCATED = frozenset(
         "error",
     }
 )
-"""Finish reasons of answers that did not end by themselves. The second to fourth are those of other upstreams, which
-relays report as `native_finish_reason`."""
+"""Finish reasons of answers that were truncated or filtered. The second to fourth are from other upstreams; relays
+report them as `native_finish_reason`."""
 
 
 def why_truncated(choice: Mapping[str, Any], usage: Mapping[str, Any] | None, body: Mapping[str, Any]) -> str | None:
-    """Return the reason why a call at the end of an answer may be truncated; `None` if the answer is whole.
+    """Return why a call at the end of an answer may be truncated; `None` if the answer is complete.
 
-    Relays report `tool_calls` for a truncated call too. What the upstream said, or `max_tokens` used up, tells.
+    Relays report `tool_calls` even for a truncated call, so the upstream's own reason and the number of generated
+    tokens are checked too.
 
     Args:
-        choice: the choice, or the last chunk of it.
+        choice: the choice, or its last chunk.
         usage: the usage of the answer, if it was reported.
-        body: the request.
+        body: the body of the request.
     """
     finish_reason = choice.get("finish_reason")
     if finish_reason is None:
@@ -328,14 +329,14 @@ def why_truncated(choice: Mapping[str, Any], usage: Mapping[str, Any] | None, bo
 
 
 class Delta(NamedTuple):
-    """What one chunk of a stream adds to the message.
+    """The content that one chunk of a stream adds to the message.
 
     Attributes:
         text: visible text.
         reasoning: text of the reasoning.
-        tool_calls: pieces of tool calls.
-        logprobs: log probabilities as they came.
-        finish_reason: why the answer ended, in the chunk that ends it.
+        tool_calls: fragments of tool calls.
+        logprobs: log probabilities, as received.
+        finish_reason: why the answer ended, in its last chunk.
     """
 
     text: str
@@ -347,20 +348,20 @@ class Delta(NamedTuple):
 
 _MESSAGE_KEYS = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"})
 _PIECES = frozenset({"refusal", "reasoning_details", "data", "transcript", "other_items"})
-"""Names of what comes in pieces: the first and those within `audio` are OpenAI's, the second is OpenRouter's. The last
-is the name that `endpoints` gives to output items that only the server understands, such as its own web searches."""
+"""Keys whose values arrive in fragments. The first and those in `audio` are OpenAI's, the second is OpenRouter's.
+The last is the key under which `endpoints` stores items that only the server understands, such as its web searches."""
 
 
 class StreamedReply:
-    """Reads the chunks of one stream, and keeps what is told once for the whole message.
+    """Reads the chunks of one stream, and stores the values that apply to the whole message.
 
     Attributes:
         last: the first chunk with a finish_reason.
         usage: the usage that the stream reported last.
-        texts: the pieces of visible text so far.
+        texts: the fragments of visible text so far.
         tool_calls: the calls so far.
-        sources: what `read_citations` reads.
-        unknown: keys of deltas that this package does not know.
+        sources: the input of `read_citations`.
+        unknown: keys of deltas that this package does not support.
     """
 
     def __init__(self) -> None:
@@ -374,7 +375,7 @@ class StreamedReply:
         self.unknown: JSON = {}
 
     def read(self, chunk: JSON) -> Delta | None:
-        """Take one chunk; `None` where it adds nothing to the message."""
+        """Read one chunk. Returns `None` if it adds nothing to the message."""
         if chunk.get("usage"):
             self.usage = chunk["usage"]
         if not SOURCE_KEYS.isdisjoint(chunk):
@@ -384,7 +385,7 @@ class StreamedReply:
             return None
         choice = choices[0]
         if len(choices) > 1 or choice.get("index"):
-            # A choice that was not requested is not read.
+            # Ignore choices that were not requested.
             choice = next((one for one in choices if not one.get("index")), None)
             if choice is None:
                 return None
@@ -410,9 +411,9 @@ class StreamedReply:
         return "".join(self.texts)
 
     def finish(self) -> Delta:
-        """Return what is still missing: ids of calls without one, and U+FFFD for half a character that stays alone.
+        """Return the last delta: generated ids for calls without an id, and U+FFFD for an unpaired surrogate.
 
-        Warns if the answer is empty since the reasoning took all of `max_tokens`.
+        Warns if the answer is empty because the reasoning used all of `max_tokens`.
         """
         text, reasoning = self._text_halves.rest(), self._reasoning_halves.rest()
         if text:
@@ -426,7 +427,7 @@ class StreamedReply:
 
 
 def _add_up(whole: JSON, piece: JSON) -> None:
-    """Add the unknown keys of one more delta: what comes in pieces is joined, of the rest the last stays."""
+    """Add the unknown keys of another delta. Fragments are joined; for other keys the last value is kept."""
     for name, value in piece.items():
         before = whole.get(name)
         if isinstance(value, dict):
@@ -441,7 +442,7 @@ def _add_up(whole: JSON, piece: JSON) -> None:
 
 
 def unknown_keys(message: Mapping[str, Any]) -> JSON:
-    """Return what a message or delta holds besides the keys that this package reads; a refusal under `refusal`."""
+    """Return the keys of a message or delta that this package does not read, and a refusal under `refusal`."""
     unknown = {n: value for n, value in message.items() if n not in _MESSAGE_KEYS and value is not None}
     refusal = read_refusal(message) if isinstance(message.get("content"), list) else None
     return unknown if refusal is None else {**unknown, "refusal": refusal}

@@ -1,6 +1,6 @@
-"""Characters that arrive as two surrogate halves, and halves that stay alone.
+"""Join characters that arrive as two surrogates, and replace unpaired surrogates.
 
-UTF-8 has no form for half a character, so a text that holds one cannot be printed, saved or sent.
+UTF-8 cannot encode a single surrogate, so a text that contains one cannot be printed, saved or sent.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 class Halves:
-    """Joins characters that are split over two pieces of one text.
+    """Joins characters that are split between two fragments of a text.
 
-    A first half at the end of a piece is held back until the next piece. A half that stays alone becomes the
+    A first surrogate at the end of a fragment is held back until the next fragment. An unpaired surrogate becomes the
     replacement character, U+FFFD.
     """
 
@@ -25,7 +25,7 @@ class Halves:
         self._held = ""
 
     def join(self, piece: str) -> str:
-        """Return a piece with what was held back before it, and without the half that is held back now."""
+        """Return the text to emit: what was held back before, and the fragment without a first surrogate at its end."""
         if not self._held and piece.isascii():
             return piece
         if not piece:
@@ -38,7 +38,7 @@ class Halves:
         return _joined(text)
 
     def rest(self) -> str:
-        """Return what is left at the end of the text: the replacement character for a half, or an empty string."""
+        """Return the end of the text: the replacement character if a surrogate was held back, or an empty string."""
         held, self._held = self._held, ""
         return held and "\ufffd"
 
@@ -48,7 +48,7 @@ def _joined(text: str) -> str:
 
 
 def encodable(value: Any) -> Any:
-    """Return a JSON value with halves joined where they belong together, and U+FFFD for a half that is alone."""
+    """Return a JSON value in which surrogate pairs are joined, and unpaired surrogates replaced by U+FFFD."""
     return _mended(value) if _has_surrogates(value) else value
 
 

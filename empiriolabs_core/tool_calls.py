@@ -1,4 +1,4 @@
-"""Tool calls on the wire: reading, assembling, naming and writing them."""
+"""Read, assemble, name and write the tool calls of requests and replies."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _MARKS = re.compile(r'[\\"{}\[\]]')
 
 
 class Brackets:
-    """Follows the brackets and quotes of JSON text, piece by piece.
+    """Tracks the brackets and quotes of JSON text that arrives in fragments.
 
     Attributes:
-        stack: the closing brackets that are still missing, outermost first.
-        in_string: whether the text ends within a string.
+        stack: the missing closing brackets, outermost first.
+        in_string: whether the text ends inside a string.
         escaped: whether the text ends with a backslash that escapes the next character.
         closed: whether the outermost bracket was opened and closed.
     """
@@ -31,7 +31,7 @@ class Brackets:
         self.in_string = self.escaped = self.closed = False
 
     def feed(self, text: str) -> None:
-        """Read the next piece."""
+        """Read the next fragment."""
         if not text:
             return
         skip = 0 if self.escaped else -1
@@ -55,14 +55,14 @@ class Brackets:
 
 
 class ToolCall:
-    """A tool call that is being streamed, or a whole one.
+    """A tool call, complete or still being streamed.
 
     Attributes:
-        position: its place among the calls of its message, from 0.
-        id: its id, unique in its message; `None` until one was received.
-        name: the name of the tool; `None` until it was received.
-        wire_id: the id that the server sent; another call of the message may have the same.
-        length: the number of characters of its arguments so far.
+        position: index of the call in its message, from 0.
+        id: id of the call, unique in its message; `None` until it is received.
+        name: name of the tool; `None` until it is received.
+        wire_id: the id that the server sent, which may not be unique.
+        length: number of characters of the arguments so far.
     """
 
     __slots__ = ("_brackets", "_halves", "_pieces", "_unread", "id", "length", "name", "position", "wire_id")
@@ -78,7 +78,7 @@ class ToolCall:
         self._halves, self._brackets = Halves(), Brackets()
 
     def add(self, arguments: str) -> str:
-        """Add a piece of the arguments; return it as it can be shown, without half a character at its end."""
+        """Add a fragment of the arguments. Returns the text to emit, which never ends with half a character."""
         shown = self._halves.join(arguments)
         if shown:
             self._pieces.append(shown)
@@ -87,7 +87,7 @@ class ToolCall:
         return shown
 
     def end(self) -> str:
-        """Return what stays when no more pieces arrive."""
+        """Return the text that was held back, when no more fragments will arrive."""
         return self.add(self._halves.rest())
 
     @property
@@ -99,7 +99,7 @@ class ToolCall:
 
     @property
     def brackets(self) -> Brackets:
-        """The state of the brackets of the arguments so far. No character is read twice."""
+        """The brackets of the arguments so far. Every character is read only once."""
         for piece in self._unread:
             self._brackets.feed(piece)
         self._unread.clear()
@@ -107,13 +107,13 @@ class ToolCall:
 
 
 class ToolCallPiece(NamedTuple):
-    """What one delta added to a call.
+    """The fragment that one delta added to a call.
 
     Attributes:
         call: the call so far.
-        id: the id of the call, only where it is new.
-        name: the name of the tool, only where it is new.
-        arguments: the piece of JSON text.
+        id: the id of the call, in the fragment that introduces it; otherwise `None`.
+        name: the name of the tool, in the fragment that introduces it; otherwise `None`.
+        arguments: the fragment of JSON text.
     """
 
     call: ToolCall
@@ -123,10 +123,10 @@ class ToolCallPiece(NamedTuple):
 
 
 class ToolCalls:
-    """Assembles streamed tool calls, in every shape that servers send.
+    """Assembles streamed tool calls, in all formats that servers send.
 
     Attributes:
-        calls: the calls so far, in the order in which they began.
+        calls: the calls so far, in the order in which they started.
     """
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ class ToolCalls:
         self._named_again: ToolCall | None = None
 
     def add(self, deltas: Sequence[JSON]) -> list[ToolCallPiece]:
-        """Read the `tool_calls` of one delta; return what it added to each call, one piece for each."""
+        """Read the `tool_calls` of one delta. Returns one fragment per call that the delta changes."""
         if len(deltas) == 1:
             return [piece for piece in (self._add(deltas[0], ()),) if piece is not None]
         found: dict[int, ToolCallPiece] = {}
@@ -149,7 +149,7 @@ class ToolCalls:
         return list(found.values())
 
     def finish(self) -> list[ToolCallPiece]:
-        """Return what is still missing at the end: the ids of calls without one, and halves of characters."""
+        """Return the last fragments of a stream: generated ids for calls without an id, and text that was held back."""
         late = []
         for call in self.calls:
             new_id, rest = None, call.end()
@@ -178,7 +178,7 @@ class ToolCalls:
         return ToolCallPiece(call, new_id, new_name, call.add(arguments))
 
     def _name(self, call: ToolCall, wire_id: str) -> str:
-        """Give a call its id, another one where the id is in use."""
+        """Set a call's id. If the id is already used, set a different one."""
         call.wire_id = wire_id
         self._by_id[wire_id] = call
         call.id = unused_id(wire_id, self._ids)
@@ -194,29 +194,29 @@ class ToolCalls:
         arguments: str,
         touched: Collection[int],
     ) -> ToolCall | None:
-        """Return the call that a piece belongs to, a new one if it begins one; `None` if the piece holds nothing."""
+        """Return the call that a fragment belongs to, which may be new; `None` if the fragment is empty."""
         if known is None:
             return self._at_new_index(wire_id, name, arguments)
         if wire_id and known.wire_id and known.wire_id != wire_id:
-            # The index is used again. Some servers make up an id for every piece of one call.
+            # The index is reused for another call, unless the server generates a new id for every fragment of a call.
             earlier = self._by_id.get(wire_id)
             if earlier is not None and not (name and earlier.brackets.closed):
                 return earlier
             return self._new() if name or not arguments or known.brackets.closed else known
         if name and known.name:
-            # A name that is repeated on every piece begins nothing new, unless there is nothing left to continue.
+            # Some servers repeat the name in every fragment. It starts a new call only if the last call is complete.
             again = index is None and not wire_id and known.position in touched
             if name != known.name or again or (arguments and known.brackets.closed):
                 return self._new()
             if index is None and known.brackets.closed:
-                # Another call of the tool, if arguments follow; else the name is repeated on a last, empty piece.
+                # If arguments follow, this is another call of the tool. If not, the name is repeated at the end.
                 self._named_again = known
         return known
 
     def _at_new_index(self, wire_id: str | None, name: str | None, arguments: str) -> ToolCall | None:
         earlier = self._by_id.get(wire_id) if wire_id else None
         if earlier is not None:
-            # The index counts pieces, or two calls have the same id.
+            # The index counts fragments, or two calls have the same id.
             both_empty = not arguments and not earlier.length
             return self._new() if name and (earlier.brackets.closed or both_empty) else earlier
         if wire_id or name:
@@ -236,14 +236,14 @@ def _both(one: ToolCallPiece, other: ToolCallPiece) -> ToolCallPiece:
 
 
 def _text(arguments: Any) -> str:
-    """Return arguments as JSON text. Some servers send the object itself."""
+    """Return arguments as JSON text. Some servers send an object instead of text."""
     if not arguments:
         return "" if arguments is None or isinstance(arguments, str) else json.dumps(arguments)
     return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
 def read_calls(wire: Iterable[JSON] | None) -> list[ToolCall]:
-    """Return the calls of a whole message: one for each entry, each with an id of its own."""
+    """Return the calls of a complete message: one per entry, with unique ids."""
     calls: list[ToolCall] = []
     ids: set[str] = set()
     for entry in wire or ():
@@ -259,12 +259,12 @@ def read_calls(wire: Iterable[JSON] | None) -> list[ToolCall]:
 
 
 def new_call_id() -> str:
-    """Return an id for a tool call that was received without one."""
+    """Return a new id for a tool call that was received without an id."""
     return f"call_{uuid.uuid4().hex}"
 
 
 def unused_id(call_id: str, used: Collection[str]) -> str:
-    """Return an id, or if it is in use the id with the lowest number from 2 that makes it another one."""
+    """Return the id if it is unused; otherwise append the lowest number, from 2, that makes it unique."""
     if call_id not in used:
         return call_id
     number = 2
@@ -274,19 +274,19 @@ def unused_id(call_id: str, used: Collection[str]) -> str:
 
 
 INVALID_JSON, NO_NAME = "invalid_json", "no_name"
-"""Reasons why a call cannot be run. The reason of a truncated call is the finish reason of its answer."""
+"""Reasons why a call cannot be run. For a truncated call, the reason is the finish reason of its answer."""
 
 
 def unusable_calls(calls: Iterable[ToolCall], truncated: str | None) -> dict[str, JSON]:
-    """Return the calls of a whole answer that must not be run.
+    """Return the calls of a complete answer that must not be run.
 
     Args:
         calls: the calls of the answer.
-        truncated: why the answer was truncated, such as `"length"`; `None` if it is whole.
+        truncated: why the answer was truncated, such as `"length"`; `None` if it was not.
 
     Returns:
-        For the id of each such call, `args`, the text of its arguments as received, and the `reason`: that of
-        `truncated`, or `"invalid_json"`, or `"no_name"`.
+        A dictionary from call ids to `args`, the arguments' text as received, and `reason`: the value of `truncated`,
+        `"invalid_json"` or `"no_name"`.
     """
     found: dict[str, JSON] = {}
     for call in calls:
@@ -303,7 +303,7 @@ def unusable_calls(calls: Iterable[ToolCall], truncated: str | None) -> dict[str
 
 
 def why_unusable(reason: str, arguments: str) -> str:
-    """Return the end of a sentence that begins with "The call was not run: "."""
+    """Return the end of a sentence that starts with "The call was not run: "."""
     if reason == NO_NAME:
         return "it has no name"
     if reason == INVALID_JSON:
@@ -312,7 +312,7 @@ def why_unusable(reason: str, arguments: str) -> str:
 
 
 def read_arguments(text: str | None) -> JSON | None:
-    """Return the arguments of a tool call; `None` if they are not a JSON object. Empty text and `null` mean `{}`."""
+    """Parse the arguments of a call. Returns `None` if they are not a JSON object. Empty text and `null` mean `{}`."""
     try:
         # Models write raw line breaks into JSON strings; strict JSON forbids them.
         value = json.loads(text if text and text.strip() else "{}", strict=False)
@@ -322,7 +322,7 @@ def read_arguments(text: str | None) -> JSON | None:
 
 
 def write_call(call_id: str | None, name: str | None, arguments: Any) -> JSON:
-    """Return a tool call as it is sent.
+    """Return a tool call in wire format.
 
     Args:
         call_id: the id of the call.
@@ -330,17 +330,17 @@ def write_call(call_id: str | None, name: str | None, arguments: Any) -> JSON:
         arguments: an object, or the JSON text as the model wrote it.
 
     Raises:
-        UnsupportedContentError: if the arguments cannot be written as JSON.
+        UnsupportedContentError: if the arguments cannot be serialised as JSON.
     """
     text = arguments if isinstance(arguments, str) else write_arguments(arguments, name or "")
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
 
 
 def write_arguments(arguments: Any, tool: str) -> str:
-    """Return the arguments of a tool call as the JSON text that is sent.
+    """Return the arguments of a tool call as JSON text, in wire format.
 
     Raises:
-        UnsupportedContentError: if they cannot be written as JSON.
+        UnsupportedContentError: if the arguments cannot be serialised as JSON.
     """
     try:
         return json.dumps(arguments, ensure_ascii=False)
@@ -351,20 +351,20 @@ def write_arguments(arguments: Any, tool: str) -> str:
 
 
 def known_id(call_id: Any, of: str) -> str:
-    """Return an id. Another adapter may have left it out; the wire has no other way to match a call and its result.
+    """Return the id of a call or result. Another adapter may have omitted it, but only ids match results to calls.
 
     Raises:
-        UnsupportedContentError: if there is none.
+        UnsupportedContentError: if the id is missing.
     """
     if not isinstance(call_id, str):
         raise UnsupportedContentError(
-            f"{of} has no tool_call_id, so call and result cannot be matched. Give both the same one, such as 'call_1'."
+            f"{of} has no tool_call_id, so call and result cannot be matched. Set one id on both, such as 'call_1'."
         )
     return call_id
 
 
 class Leftover(dict[str, Any]):
-    """A call that a message holds as a content block alone. It is sent only if a result answers it."""
+    """A call that exists only as a content block of a message. It is sent only if it has a result."""
 
 
 _HOLDERS = ("function", "toolUse", "function_call", "functionCall")
@@ -374,13 +374,13 @@ _ARGUMENTS = ("arguments", "input", "args", "parameters", "tool_kwargs")
 
 
 def read_stored_call(entry: Any) -> JSON:
-    """Return a call that another adapter stored, as it is sent.
+    """Convert a call that another adapter stored to wire format.
 
-    Known are the forms of OpenAI (both endpoints), Anthropic, Bedrock, Google, Ollama, Mistral and Cohere:
+    Supports the formats of OpenAI (both endpoints), Anthropic, Bedrock, Google, Ollama, Mistral and Cohere:
     dictionaries, or objects with the same attributes.
 
     Raises:
-        UnsupportedContentError: if the entry has another form.
+        UnsupportedContentError: if the entry has another format.
     """
     holder = next((inner for key in _HOLDERS if (inner := _get(entry, key)) is not None), entry)
     call_id = next((found for one in (entry, holder) for key in _IDS if (found := _get(one, key))), None)
@@ -388,7 +388,7 @@ def read_stored_call(entry: Any) -> JSON:
     key = next((key for key in _ARGUMENTS if _has(holder, key)), None)
     if name is None or key is None:
         raise UnsupportedContentError(
-            f"A stored tool call cannot be sent: {excerpt(repr(entry))}. Give it an id, a name and arguments."
+            f"A stored tool call cannot be sent: {excerpt(repr(entry))}. Set its id, name and arguments."
         )
     arguments = _get(holder, key)
     if isinstance(arguments, Mapping) or arguments is None:
@@ -405,13 +405,13 @@ def _has(holder: Any, key: str) -> bool:
 
 
 def settle_calls(messages: Sequence[JSON]) -> list[JSON]:
-    """Return wire messages with calls that upstreams accept. The given dictionaries are left as they are.
+    """Return wire messages whose calls upstreams accept. The given dictionaries are not changed.
 
-    - Every id is unique in the conversation. The first call with an id keeps it. Later ones get another one, and so do
-      the results that directly follow them.
-    - Names that no tool can have, which models make up, are sent in a valid form.
-    - A call that cannot be run and that no result directly follows becomes text: unanswered, it would be rejected.
-    - A call in a content block alone is left out if no result directly follows it.
+    - Ids become unique in the conversation. The first call with an id keeps it. Later calls get a new id, as do the
+      results that directly follow them.
+    - Invalid tool names, which models invent, are replaced by valid names.
+    - A call that cannot be run and has no result directly after it becomes text, since it would be rejected.
+    - A call that exists only as a content block is omitted if no result directly follows it.
 
     Raises:
         UnsupportedContentError: if a call has no id.
@@ -434,7 +434,7 @@ def settle_calls(messages: Sequence[JSON]) -> list[JSON]:
 
 
 def _answered(messages: Sequence[JSON], number: int) -> set[str]:
-    """Return the ids that are answered between a message and the next one that is not a result."""
+    """Return the call ids of the results that directly follow a message."""
     answered = set()
     for message in messages[number + 1 :]:
         if message["role"] != "tool":
@@ -444,7 +444,7 @@ def _answered(messages: Sequence[JSON], number: int) -> set[str]:
 
 
 def _settled(message: JSON, answered: set[str]) -> JSON:
-    """Return an assistant turn with the calls that can stay as such."""
+    """Return an assistant turn without calls that cannot be sent as calls."""
     kept, lines = [], [message["content"] or ""]
     for call in message["tool_calls"]:
         name, arguments = call["function"]["name"], call["function"]["arguments"]
@@ -453,7 +453,7 @@ def _settled(message: JSON, answered: set[str]) -> JSON:
         elif isinstance(call, Leftover):
             continue
         elif not name or not arguments.strip() or read_arguments(arguments) is None:
-            lines.append(f"[A call of {name or 'a tool without a name'} broke off: {arguments}]")
+            lines.append(f"[A call of {name or 'a tool without a name'} was truncated: {arguments}]")
         else:
             known_id(call["id"], f"The call of the tool {name!r}")
             kept.append(call)
@@ -463,7 +463,7 @@ def _settled(message: JSON, answered: set[str]) -> JSON:
 
 
 def _unique(call: JSON, ids: set[str], used: set[str], renamed: dict[str, list[str]]) -> JSON:
-    """Return a call with a name that can be sent and an id that no earlier call has; note the id for its results."""
+    """Return a call with a valid name and an id that no earlier call has. Records the id for its results."""
     call_id = call["id"]
     new_id = unused_id(call_id, ids) if call_id in used else call_id
     used.add(new_id)
@@ -474,7 +474,7 @@ def _unique(call: JSON, ids: set[str], used: set[str], renamed: dict[str, list[s
 
 
 def _renamed(result: JSON, renamed: dict[str, list[str]]) -> JSON:
-    """Return a result with the id of its call. Of several calls with one id, the first result answers the first."""
+    """Return a result with the id of its call. If several calls share an id, results are matched in order."""
     new_ids = renamed.get(result["tool_call_id"])
     if not new_ids:
         return result
@@ -483,5 +483,5 @@ def _renamed(result: JSON, renamed: dict[str, list[str]]) -> JSON:
 
 
 def plain_name(name: str) -> str:
-    """Return a name with only such characters as a tool or schema may have in its name. (OpenAI, DeepSeek)"""
+    """Return a name with only the characters that are allowed in names of tools and schemas. (OpenAI, DeepSeek)"""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "response"

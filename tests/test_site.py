@@ -157,5 +157,6 @@ def test_the_table_of_errors_says_of_each_what_to_do() -> None:
     by_name = {re.findall("`(.*?)`", row[0])[0]: row for row in rows}
     assert by_name["EmpirioLabsRateLimitError"][0] == "`EmpirioLabsRateLimitError`<br>in LlamaIndex `RateLimitError`"
     assert by_name["EmpirioLabsRateLimitError"][2] == "yes"
-    assert by_name["MissingKeyError"][2:] == ["no", "Set `EMPIRIOLABS_API_KEY`, or pass `api_key`."]
+    key = "Set `EMPIRIOLABS_API_KEY`, or pass `api_key`. Create a key at platform.empiriolabs.ai/dashboard/api-keys."
+    assert by_name["MissingKeyError"][2:] == ["no", key]
     assert by_name["EmpirioLabsReplyError"][3] == "Check that `base_url` ends with the API's path, such as `/v1`."

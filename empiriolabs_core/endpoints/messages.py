@@ -273,7 +273,7 @@ def read_reply(reply: JSON) -> JSON:
     check_error(reply)
     blocks = reply.get("content")
     if not isinstance(blocks, list):
-        raise InvalidReplyError(f"The gateway answered 200 without a message: {excerpt(reply)}. Try again.")
+        raise InvalidReplyError(f"The gateway returned 200, but no message: {excerpt(reply)}. Retry.")
     calls = [
         call(block.get("id"), block.get("name"), _arguments(block.get("input")))
         for block in blocks

@@ -230,7 +230,7 @@ def read_reply(reply: JSON) -> JSON:
     if status in ("failed", "cancelled"):
         raise ReportedError(f"The gateway reported a response with status {status!r}.", {"code": status})
     if not isinstance(output, list) or status in ("queued", "in_progress"):
-        raise InvalidReplyError(f"The gateway answered 200 without a finished response: {excerpt(reply)}. Try again.")
+        raise InvalidReplyError(f"The gateway returned 200, but no finished response: {excerpt(reply)}. Retry.")
     message = _Message()
     for item in output:
         message.add(item)

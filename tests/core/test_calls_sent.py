@@ -205,7 +205,7 @@ def histories(between: list[str]) -> list[list[dict[str, Any]]]:
 @pytest.mark.parametrize("between", [["user"], ["assistant"], ["user", "assistant"]])
 def test_a_result_after_another_turn_answers_nothing(between: list[str]) -> None:
     for wire in histories(between):
-        assert wire[1] == {"role": "assistant", "content": f"Wait.\n[A call of f broke off: {CUT_CALL}]"}
+        assert wire[1] == {"role": "assistant", "content": f"Wait.\n[A call of f was truncated: {CUT_CALL}]"}
         assert wire[-1] == result("a")
 
 
@@ -232,7 +232,7 @@ def test_a_truncated_call_that_nothing_answers_spoils_no_conversation(
     response = list(index.stream_chat(asked))[-1] if stream else index.chat(asked)
     assert index.chat([*asked, response.message, ChatMessage("Hello?")]).message.content
     for request in (sandbox.requests[1], sandbox.requests[3]):
-        assert request.body["messages"][1]["content"] == "Wait.\n[A call of f broke off: ]"
+        assert request.body["messages"][1]["content"] == "Wait.\n[A call of f was truncated: ]"
 
 
 USE = {"type": "tool_use", "id": "a", "name": "f", "input": {"n": 1}}

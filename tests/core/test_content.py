@@ -76,7 +76,7 @@ def test_malformed_blocks_are_typed_errors(block: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("block", MALFORMED[:5], ids=str)
 def test_malformed_text_of_an_assistant(block: dict[str, Any]) -> None:
-    with pytest.raises(UnsupportedContentError, match="The text of a content block of type .* must be a string"):
+    with pytest.raises(UnsupportedContentError, match=r"The text of a content block of type .* must be a string"):
         convert_messages([AIMessage([block])])
 
 

@@ -16,7 +16,7 @@ from tests.drivers import DRIVERS, Case
 OTHERS = ["responses", "messages"]
 SMALL = [row for row in ROWS if not row.name.startswith("a line of")]
 """Lines are read before any endpoint sees them, so the rows of huge ones are tested once."""
-FURTHER_WORDS = "ended before the first piece of an answer|200 without a (finished response|message)"
+FURTHER_WORDS = "ended before the answer started|returned 200, but no (finished response|message)"
 """These streams begin with events that are not pieces of an answer, and these replies have no choices."""
 EMPTY = "an empty answer"
 WHOLE = {

@@ -216,9 +216,9 @@ def test_whole_replies_are_read_whatever_their_content_type(
         (f'data: {chunk("Hel")}\n\nevent: error\ndata: {{"message": "overloaded"}}\n\n', ReportedError, "overloaded"),
         ('{"error": {"message": "no such lane"}}', ReportedError, "no such lane"),
         ('{"choices": []}', InvalidReplyError, "A stream was asked for"),
-        ("", IncompleteStreamError, "before the first piece"),
-        ("data: [DONE]\n\n", IncompleteStreamError, "before the first piece"),
-        (": keep-alive\n\n", IncompleteStreamError, "before the first piece"),
+        ("", IncompleteStreamError, "before the answer started"),
+        ("data: [DONE]\n\n", IncompleteStreamError, "before the answer started"),
+        (": keep-alive\n\n", IncompleteStreamError, "before the answer started"),
         (f"data: {chunk('Hel')}\n\ndata: [DONE]", IncompleteStreamError, "without a finish_reason"),
     ],
 )

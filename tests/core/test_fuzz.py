@@ -223,7 +223,7 @@ def said(message: ChatMessage) -> str:
         if isinstance(block, ToolCallBlock) and (not block.tool_name or not is_whole(block.tool_kwargs)):
             given = block.tool_kwargs
             text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
-            lines.append(f"[A call of {block.tool_name or 'a tool without a name'} broke off: {text}]")
+            lines.append(f"[A call of {block.tool_name or 'a tool without a name'} was truncated: {text}]")
     return lines[0] if len(lines) == 1 else "\n".join(lines).lstrip()
 
 

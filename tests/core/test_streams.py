@@ -68,7 +68,7 @@ def test_content_that_is_no_text(
 ) -> None:
     body = {"choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": "stop"}]}
     sandbox.script(Answer(chunks=[chunk({"content": content}), chunk({}, "stop")]) if stream else Answer(body=body))
-    with pytest.raises(InvalidReplyError, match="content that is no text"):
+    with pytest.raises(InvalidReplyError, match="content that is not text"):
         driver(Case("x"), where, stream)
 
 

@@ -848,7 +848,9 @@ def test_a_nameless_call_that_was_answered_can_be_sent(llm: ChatEmpirioLabs, san
     llm.invoke([HumanMessage("x"), message, result])
     assert sandbox.requests[-1].body["messages"][1]["tool_calls"][0]["function"]["name"] == "unknown"
     llm.invoke([HumanMessage("x"), message, HumanMessage("y")])
-    assert sandbox.requests[-1].body["messages"][1]["content"].startswith("[A call of a tool without a name broke off")
+    assert (
+        sandbox.requests[-1].body["messages"][1]["content"].startswith("[A call of a tool without a name was truncated")
+    )
 
 
 @pytest.mark.parametrize(
@@ -884,7 +886,7 @@ def test_a_call_that_broke_off_spoils_no_conversation(llm: ChatEmpirioLabs, sand
     history += [llm.invoke(history), HumanMessage("Hello?")]
     assert history[1].invalid_tool_calls
     assert llm.invoke(history).content.startswith("You said: Hello?")
-    assert sandbox.requests[-1].body["messages"][1]["content"] == 'Wait.\n[A call of f broke off: {"a]'
+    assert sandbox.requests[-1].body["messages"][1]["content"] == 'Wait.\n[A call of f was truncated: {"a]'
 
 
 FOREIGN = [
