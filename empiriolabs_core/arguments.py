@@ -1,4 +1,4 @@
-"""What constructors and calls may be given: accepted spellings, unknown names, and the sentences that say so."""
+"""Check the arguments of constructors and calls: accepted names, valid values, and the error messages."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from empiriolabs_core.errors import DEFAULT_API_BASE, JSON, KEY_VARIABLE, Settin
 from empiriolabs_core.suggestions import suggestion
 
 DEFAULT_TIMEOUT = 900.0
-"""Seconds: the gateway's own limit for one request is 15 minutes."""
+"""Seconds. The gateway's own limit for one request is 15 minutes."""
 
 OPTIONS = ("timeout", "request_timeout", "total_timeout", "max_retries", "extra_headers")
-"""Arguments of a call that are about the request, not its body."""
+"""Arguments of a call that configure the request and are not part of its body."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LONGEST = 10**6
@@ -42,7 +42,7 @@ _HIDDEN = (
 
 @functools.cache
 def standard_fields() -> frozenset[str]:
-    """Names of the standard Chat Completions fields. The OpenAI client's own parameter types list them."""
+    """Return the names of the standard Chat Completions fields, from the OpenAI client's own parameter types."""
     from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming as Parameters
 
     return frozenset(Parameters.__required_keys__ | Parameters.__optional_keys__)
@@ -50,7 +50,7 @@ def standard_fields() -> frozenset[str]:
 
 @functools.cache
 def field_names(owner: type[BaseModel]) -> dict[str, str]:
-    """Every accepted spelling of a model's fields, with the name of the field."""
+    """Return a dictionary from every accepted name of a model's fields, including aliases, to the field's name."""
     names: dict[str, str] = {}
     for name, field in owner.model_fields.items():
         names[name] = name
@@ -62,18 +62,18 @@ def field_names(owner: type[BaseModel]) -> dict[str, str]:
 
 
 def sort_arguments(data: Mapping[str, Any], owner: type[BaseModel], per_call: type[BaseModel]) -> dict[str, Any]:
-    """Put each argument where it belongs: typed fields by name, standard fields in `model_kwargs`.
+    """Sort arguments by kind: typed fields by name, standard fields in `model_kwargs`, other fields in `extra_body`.
 
-    Names that this package knows are taken out of `extra_body` and `model_kwargs` too, so that the rules
-    see them wherever they were given. A field given by name wins.
+    Typed fields are also moved out of `extra_body` and `model_kwargs`, so that the same rules apply to them. A field
+    that is passed by name takes precedence.
 
     Args:
         data: the arguments.
-        owner: the class whose arguments they are.
-        per_call: the class whose fields a body may hold.
+        owner: the class that receives the arguments.
+        per_call: the class with the fields that a body may contain.
 
     Raises:
-        SettingsError: a name is unknown, or given under two spellings.
+        SettingsError: if a name is unknown, or an argument was passed under two names.
     """
     names = field_names(owner)
     given = {
@@ -95,13 +95,13 @@ def sort_arguments(data: Mapping[str, Any], owner: type[BaseModel], per_call: ty
 
 
 def _takes_none(field: FieldInfo) -> bool:
-    """Tell whether `None` is a value of a field. Of others it means "not set"."""
+    """Return whether a field accepts `None` as a value. For other fields, `None` means "not set"."""
     return field.default is None or NoneType in get_args(field.annotation)
 
 
 def _mapping(source: object) -> dict[str, Any]:
     if source is not None and not isinstance(source, Mapping):
-        raise SettingsError(f"extra_body and model_kwargs take a dict, not {type(source).__name__}.")
+        raise SettingsError(f"extra_body and model_kwargs must be a dict, got {type(source).__name__}.")
     return dict(source or {})
 
 
@@ -112,12 +112,12 @@ def _sort_further(
     typed: dict[str, str],
     owner: type[BaseModel],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Move typed fields of `extra_body` and `model_kwargs` to `given`; return the standard and the unknown ones."""
+    """Move typed fields of `extra_body` and `model_kwargs` to `given`. Returns the standard and the other fields."""
     standard: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
     for name, value in [*extra.items(), *more.items()]:
         if name in _OURS:
-            raise SettingsError(f"{name!r} is set by the adapter and cannot be given in extra_body or model_kwargs.")
+            raise SettingsError(f"{name!r} is set by the adapter. Remove it from extra_body or model_kwargs.")
         if name in typed:
             if given.get(typed[name]) is None:
                 given[typed[name]] = value
@@ -144,14 +144,14 @@ def _by_field_name(data: Mapping[str, Any], names: dict[str, str], owner: type[B
 
 
 def _given_twice(name: str, spelling: str) -> str:
-    return f"{name!r} was given twice, once as {spelling!r}. Give it once."
+    return f"{name!r} was given twice, once as {spelling!r}. Pass it once."
 
 
 def request_options(call: Mapping[str, Any]) -> JSON:
-    """Return the OpenAI client's options for one request that a call names.
+    """Return the request options of the OpenAI client that a call sets.
 
     Raises:
-        SettingsError: a value is not of the kind that the option takes.
+        SettingsError: if an option has an invalid value.
     """
     options: JSON = {}
     for name, value in call.items():
@@ -169,16 +169,16 @@ def request_options(call: Mapping[str, Any]) -> JSON:
 
 
 def check_timeout(value: Any) -> Any:
-    """Return a usable timeout; `None` is the default, since waiting for ever is never wanted.
+    """Check a timeout and return it. `None` means the default: a timeout cannot be disabled.
 
     Raises:
-        SettingsError: it is neither a number of seconds, more than 0 and at most 1,000,000, nor an `openai.Timeout` of
-            such numbers.
+        SettingsError: if the value is neither a number of seconds, more than 0 and at most 1,000,000, nor an
+            `openai.Timeout` of such numbers.
     """
     if value is None:
         return DEFAULT_TIMEOUT
     if isinstance(value, Mapping) and value.keys() == _PHASES:
-        # What an openai.Timeout is in JSON.
+        # The JSON representation of an openai.Timeout.
         from openai import Timeout
 
         value = Timeout(**value)
@@ -199,10 +199,10 @@ def check_timeout(value: Any) -> Any:
 
 
 def check_total_timeout(value: Any) -> float | None:
-    """Return a usable limit for a whole call; `None` for no limit.
+    """Check a limit for a whole call and return it; `None` for no limit.
 
     Raises:
-        SettingsError: it is not a number of seconds, more than 0 and at most 1,000,000.
+        SettingsError: if the value is not a number of seconds, more than 0 and at most 1,000,000.
     """
     if value is not None and not _is_seconds(value):
         raise SettingsError(
@@ -216,22 +216,26 @@ def _is_seconds(value: Any) -> bool:
 
 
 def check_retries(value: Any) -> int:
-    """Return a usable number of retries."""
+    """Check a number of retries and return it.
+
+    Raises:
+        SettingsError: if the value is not an integer >= 0.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise SettingsError(f"max_retries={value!r} is no whole number of 0 or more.")
+        raise SettingsError(f"max_retries must be an integer >= 0, got {value!r}.")
     return value
 
 
 def hidden_headers(headers: Any, what: str) -> Headers:
-    """Return headers as an object that shows no value, for the frames that an error passes through.
+    """Return headers as an object whose repr hides the values, so that tracebacks do not show them.
 
     Raises:
-        SettingsError: they are not a dict.
+        SettingsError: if the headers are not a dict.
     """
     if isinstance(headers, Mapping):
         return headers if isinstance(headers, Headers) else Headers(headers)
     error = _not_a_dict(headers, what)
-    # No frame of the error shows them.
+    # Keep them out of the error's frames.
     del headers
     raise error
 
@@ -241,16 +245,16 @@ def _not_a_dict(headers: Any, what: str) -> SettingsError:
 
 
 def hide_headers(call: dict[str, Any]) -> None:
-    """Put headers in place of a call's `extra_headers` that show no value."""
+    """Replace a call's `extra_headers` by an object whose repr hides the values."""
     if call.get("extra_headers") is not None:
         call["extra_headers"] = hidden_headers(call.pop("extra_headers"), "extra_headers")
 
 
 def check_headers(headers: Any, what: str) -> Headers:
-    """Return HTTP headers that can be sent. They may be secret, so no error shows more than the start of a name.
+    """Check HTTP headers and return them. They may be secret, so errors show at most the start of a name.
 
     Raises:
-        SettingsError: they are not a dict, or a name or value cannot be sent.
+        SettingsError: if the headers are not a dict, or a name or value cannot be sent.
     """
     error = None if isinstance(headers, Mapping) else _not_a_dict(headers, what)
     checked = Headers() if error else hidden_headers(headers, what)
@@ -268,7 +272,7 @@ def _wrong_with_header(name: Any, value: Any, what: str) -> str | None:
 
     if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
         start = re.match(_HEADER_NAME.pattern, str(name))
-        return f"a name{f', which begins with {start[0]!r},' if start else ''} has a character that is not allowed"
+        return f"a name{f', which begins with {start[0]!r},' if start else ''} contains a character that is not allowed"
     if isinstance(value, Omit) and what == "extra_headers":
         return None
     printable = isinstance(value, str) and value.isascii() and value.replace("\t", "").isprintable()
@@ -278,10 +282,11 @@ def _wrong_with_header(name: Any, value: Any, what: str) -> str | None:
 
 
 def check_key(key: SecretStr) -> SecretStr:
-    """Return an API key that can be sent.
+    """Check an API key and return it.
 
     Raises:
-        SettingsError: it is empty, or contains a character that a header cannot hold. The key is not shown.
+        SettingsError: if the key is empty, or contains a character that is not allowed in a header. The error does not
+            show the key.
     """
     wrong = _wrong_with_key(key.get_secret_value())
     if wrong:
@@ -300,10 +305,10 @@ def _wrong_with_key(key: Any) -> str | None:
 
 
 def check_url(value: Any) -> str:
-    """Return the URL of an API, without a slash at its end. A part that may be secret is in no error.
+    """Check the URL of an API and return it without a trailing slash. Errors do not show parts that may be secret.
 
     Raises:
-        SettingsError: it is not a full URL, or has a user name, password, query or fragment.
+        SettingsError: if the value is not a full URL, or contains a user name, password, query or fragment.
     """
     wrong = _wrong_with_url(value)
     if wrong:
@@ -333,10 +338,10 @@ def _wrong_with_url(value: Any) -> str | None:
 
 
 def check_http_client(value: Any, name: str) -> Any:
-    """Return an HTTP client, or `None`.
+    """Check an HTTP client and return it; `None` is allowed.
 
     Raises:
-        SettingsError: it is something else, or a client of the other kind.
+        SettingsError: if the value is not an HTTP client, or is sync where an async client is required or vice versa.
     """
     send, asynchronous = getattr(value, "send", None), name == "http_async_client"
     if value is not None and not (callable(send) and inspect.iscoroutinefunction(send) == asynchronous):
@@ -346,7 +351,7 @@ def check_http_client(value: Any, name: str) -> Any:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `over` on top, dictionaries within them merged likewise."""
+    """Return `base` updated with `over`. Nested dictionaries are merged the same way."""
     merged = dict(base)
     for name, value in over.items():
         old = merged.get(name)
@@ -355,19 +360,19 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_argument(name: str, owner: type[BaseModel]) -> str:
-    """Say that there is no such argument, and which one may be meant."""
+    """Return the error message for an unknown argument, with a suggestion if there is one."""
     known = field_names(owner)
     if name in known:
         return _given_twice(known[name], name)
     further = "extra_body" in known
     meant = suggestion(name, {*known, *(standard_fields() if further else ())}.difference(_OURS))
     hint = f" Did you mean {meant!r}?" if meant else ""
-    goes_in = " A body field that it does not know goes in extra_body." if further else ""
-    return f"{owner.__name__} knows no argument {name!r}.{hint}{goes_in}"
+    goes_in = " Pass other request fields in extra_body." if further else ""
+    return f"{owner.__name__} has no argument {name!r}.{hint}{goes_in}"
 
 
 def sentences(error: ValidationError, owner: type[BaseModel]) -> str:
-    """Say what is wrong with the arguments, a sentence each, without the values that may be secret."""
+    """Return one sentence per invalid argument, without values that may be secret."""
     return " ".join(_sentence(dict(detail), owner) for detail in error.errors())
 
 
@@ -378,4 +383,7 @@ def _sentence(detail: dict[str, Any], owner: type[BaseModel]) -> str:
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
     shown = type(detail["input"]).__name__ if name in _HIDDEN else excerpt(repr(detail["input"]))
-    return f"{name}={shown} is refused: {detail['msg'][0].lower()}{detail['msg'][1:]}."
+    wrong = re.sub(r"^\w+ should ", "must ", str(detail["msg"]))
+    if wrong.startswith("must "):
+        return f"{name} {wrong}, got {shown}."
+    return f"{name}={shown} is not valid: {wrong[0].lower()}{wrong[1:]}."

@@ -1,4 +1,4 @@
-"""What calls cost, in US dollars: the cost of one call, the sum over all calls in a block, and a budget for them.
+"""Calculate what calls cost in US dollars: one call, or all calls in a block, with an optional budget.
 
 ```python
 with track_cost(budget_usd="0.50") as costs:
@@ -6,9 +6,9 @@ with track_cost(budget_usd="0.50") as costs:
 print(costs)
 ```
 
-Amounts are exact decimals, whatever the decimal context of the caller is. They are computed from the rates on the
-model's card and the token counts that the gateway reports; the bill is the gateway's. The cost of a model without a
-card or rates is unknown.
+Amounts are exact decimals, independent of the caller's decimal context. They are computed from the rates on the
+model's card and the token counts that the gateway reports. Your bill comes from the gateway. The cost of a model
+without a card or rates is unknown.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from empiriolabs_core.errors import BudgetExceededError, SettingsError, warn_onc
 from empiriolabs_core.replies import Usage, read_usage
 
 CHARACTERS_PER_TOKEN = Decimal("1.5")
-"""The factor of a reservation. English text has about 3 to 4 characters per token, Chinese text between 1 and 2, so
-this estimate is rather too high."""
+"""Characters per token in the estimate of a reservation. English text has about 3 to 4, Chinese text 1 to 2, so the
+estimate is usually too high."""
 DEFAULT_OUTPUT_TOKENS = 4096
-"""The output of a reservation if neither the request nor the model's card names `max_tokens`: the gateway's default."""
+"""Output tokens in the estimate if neither the request nor the model's card sets `max_tokens`: the gateway default."""
 
 _MONEY = Context(prec=100, rounding=ROUND_HALF_EVEN, Emin=-999999, Emax=999999, traps=[])
-"""The context of the caller may round, or trap what is inexact."""
+"""Decimal context of this module. The caller's context may round, or raise an error for inexact results."""
 _MILLION, _MICRO = Decimal(1_000_000), Decimal("0.000001")
 _Result = TypeVar("_Result")
 
@@ -56,9 +56,9 @@ class Cost:
     input: Decimal = Decimal(0)
     """Prompt tokens that were not read from the cache."""
     cached_input: Decimal = Decimal(0)
-    """Prompt tokens that were."""
+    """Prompt tokens that were read from the cache."""
     output: Decimal = Decimal(0)
-    """Generated tokens, reasoning included."""
+    """Generated tokens, including reasoning."""
     web_search: Decimal = Decimal(0)
     """The fee for a web search."""
 
@@ -69,7 +69,7 @@ class Cost:
 
 
 def cost_of(model: str, usage: Usage, *, web_search: bool = False) -> Cost | None:
-    """Return what a call costs; `None` if the model's rates are not known, or the usage is partial."""
+    """Return the cost of a call; `None` if the model's rates are unknown or the usage is partial."""
     known = card(model)
     rates = known.rates if known else None
     if rates is None or usage.partial:
@@ -85,22 +85,22 @@ def cost_of(model: str, usage: Usage, *, web_search: bool = False) -> Cost | Non
 
 
 def cost_of_call(body: Mapping[str, Any], usage: Mapping[str, Any] | None) -> Cost | None:
-    """Return what a request cost, by its body and the `usage` of the reply; `None` if that is not known."""
+    """Return the cost of a request, from its body and the reply's `usage`; `None` if the cost is unknown."""
     counts = read_usage(usage)
     if counts is None:
         return None
     if "messages" not in body:
-        # Embeddings and rerank generate nothing, so they report the prompt or a total alone.
+        # Embeddings and rerank generate nothing, so they report only the prompt or a total.
         counts = counts._replace(partial=False)
     return cost_of(body["model"], counts, web_search=bool(body.get("web_search_linkup")))
 
 
 def estimate(body: Mapping[str, Any]) -> Decimal | None:
-    """Return what a request may cost, in US dollars; `None` for a model without rates.
+    """Estimate the cost of a request in US dollars; `None` for a model without rates.
 
-    The input is all characters of the body divided by `CHARACTERS_PER_TOKEN`. The output is `max_tokens`, or the
-    default on the model's card, or `DEFAULT_OUTPUT_TOKENS`, times `n`. The fee of a web search is added. Not included:
-    what a search adds to the prompt, images that are given as URLs, and reasoning beyond `max_tokens`.
+    The input is the number of characters of the body divided by `CHARACTERS_PER_TOKEN`. The output is `max_tokens`, or
+    the default on the model's card, or `DEFAULT_OUTPUT_TOKENS`, times `n`. The fee for a web search is added. Not
+    included: text that a search adds to the prompt, images passed as URLs, and reasoning beyond `max_tokens`.
     """
     known = card(body["model"])
     rates = known.rates if known else None
@@ -134,15 +134,15 @@ def _characters(value: Any) -> int:
 
 @dataclass
 class Totals:
-    """Sums over calls. Two of them can be added.
+    """Totals over several calls. Totals can be added.
 
     Attributes:
         calls: number of calls.
         calls_of_unknown_cost: calls of models without rates, calls whose usage was not reported, and calls whose reply
-            was lost. They are not in `usd`.
+            was lost. Their cost is not in `usd`.
         input_tokens: tokens of the prompts.
         cached_tokens: input tokens that were read from the cache.
-        output_tokens: generated tokens, reasoning included.
+        output_tokens: generated tokens, including reasoning.
         reasoning_tokens: output tokens that were reasoning.
         searches: calls with web search.
         usd: US dollars.
@@ -172,25 +172,25 @@ class Totals:
             self.reasoning_tokens += usage.reasoning_tokens or 0
 
     def __add__(self, other: Totals) -> Totals:
-        """Return the sum of both."""
+        """Return the sum of two totals."""
         if not isinstance(other, Totals):
             return NotImplemented
         counts = {name: count + getattr(other, name) for name, count in vars(self).items() if name != "usd"}
         return Totals(**counts, usd=_MONEY.add(self.usd, other.usd))
 
     def __radd__(self, start: int) -> Totals:
-        """Let `sum` begin with 0."""
+        """Support `sum`, which starts with 0."""
         return self + Totals() if start == 0 else NotImplemented
 
 
 @dataclass
 class CostTracker:
-    """What the calls of one `track_cost` block cost. Safe to read while calls are in progress.
+    """The cost of the calls in one `track_cost` block. Safe to read while calls are in progress.
 
     A tracker can be pickled, so that a worker process can return it. Trackers can be added, with `+`, `sum` or `merge`.
 
     Attributes:
-        budget_usd: the amount after which calls are rejected; `None` for none.
+        budget_usd: the amount in US dollars after which calls are rejected; `None` for no budget.
         by_model: totals by model id.
         reserve: whether a call reserves an estimate before it is sent.
         reserved_usd: US dollars that are reserved for calls in progress and for calls of unknown cost.
@@ -201,7 +201,7 @@ class CostTracker:
     reserve: bool = False
     reserved_usd: Decimal = Decimal(0)
     _around: tuple[CostTracker, ...] = field(default=(), repr=False, compare=False)
-    # Reentrant: while it is held, the garbage collector may close a stream that was left, which then counts.
+    # Reentrant: while the lock is held, the garbage collector may close an abandoned stream, which is then counted.
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     @property
@@ -221,7 +221,7 @@ class CostTracker:
             self.by_model.setdefault(model, Totals()).add(usage, cost, search=search)
 
     def merge(self, other: CostTracker) -> None:
-        """Add the calls of another tracker to this one, for example of one that a worker process returned."""
+        """Add the calls of another tracker to this one, for example a tracker that a worker process returned."""
         with other._lock:
             added, reserved = dict(other.by_model), other.reserved_usd
         with self._lock:
@@ -230,7 +230,7 @@ class CostTracker:
             self.reserved_usd = _MONEY.add(self.reserved_usd, reserved)
 
     def __add__(self, other: CostTracker) -> CostTracker:
-        """Return a new tracker, without a budget, that holds the calls of both."""
+        """Return a new tracker, without a budget, that contains the calls of both trackers."""
         if not isinstance(other, CostTracker):
             return NotImplemented
         both = CostTracker()
@@ -239,11 +239,11 @@ class CostTracker:
         return both
 
     def __radd__(self, start: int) -> CostTracker:
-        """Let `sum` begin with 0."""
+        """Support `sum`, which starts with 0."""
         return self + CostTracker() if start == 0 else NotImplemented
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the lock and the blocks around this one, which belong to this process."""
+        """Leave out the lock and the outer blocks, which belong to this process."""
         with self._lock:
             by_model = {model: totals + Totals() for model, totals in self.by_model.items()}
             return {**vars(self), "by_model": by_model, "_around": (), "_lock": None}
@@ -253,7 +253,7 @@ class CostTracker:
         vars(self).update({**state, "_lock": threading.RLock()})
 
     def run(self, function: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> _Result:
-        """Call a function so that its calls of models count in this block, in whichever thread it runs.
+        """Call a function so that its model calls count in this block, in any thread.
 
         ```python
         with track_cost() as costs, ThreadPoolExecutor() as pool:
@@ -261,20 +261,21 @@ class CostTracker:
         ```
 
         Args:
-            function: what to call. Not a coroutine function: tasks that start in the block belong to it already.
+            function: the function to call. It cannot be a coroutine function: tasks that start in the block already
+                belong to it.
             *args: arguments of the function.
             **kwargs: arguments of the function.
 
         Returns:
-            What the function returns.
+            The return value of the function.
 
         Raises:
             SettingsError: if `function` is a coroutine function or a generator function, which would run later.
         """
         if any(kind(function) for kind in _RUN_LATER):
             raise SettingsError(
-                f"costs.run must be given a function that runs at once, got {function!r}. Start tasks in the block, or "
-                "pass asyncio.run and a coroutine."
+                f"costs.run requires a function that is not a coroutine or generator function, got {function!r}. Start "
+                "tasks in the block, or pass asyncio.run and a coroutine."
             )
         with _within((*self._around, self)):
             return function(*args, **kwargs)
@@ -288,7 +289,7 @@ class CostTracker:
         self.admit(None)
 
     def admit(self, expected: Decimal | None) -> Decimal:
-        """Let a call through, and reserve what it is expected to cost if this tracker reserves.
+        """Check the budget before a call. If this tracker reserves, reserve the expected cost.
 
         Args:
             expected: US dollars; `None` if the model has no rates.
@@ -297,7 +298,7 @@ class CostTracker:
             US dollars that were reserved.
 
         Raises:
-            BudgetExceededError: if the budget is spent, or what is left of it is less than `expected`.
+            BudgetExceededError: if the budget is spent, or the rest of it is less than `expected`.
         """
         if self.budget_usd is None:
             return Decimal(0)
@@ -320,17 +321,17 @@ class CostTracker:
         )
 
     def release(self, reserved: Decimal) -> None:
-        """Give back what `admit` reserved."""
+        """Release the amount that `admit` reserved."""
         with self._lock:
             self.reserved_usd = _MONEY.subtract(self.reserved_usd, reserved) or Decimal(0)
 
     def keep(self, reserved: Decimal) -> None:
-        """Reserve for one more call of unknown cost, budget or not: it was sent."""
+        """Reserve for another call of unknown cost, even beyond the budget, because the call was already sent."""
         with self._lock:
             self.reserved_usd = _MONEY.add(self.reserved_usd, reserved)
 
     def __str__(self) -> str:
-        """Return a table."""
+        """Return the costs as a table."""
         rows: list[tuple[str, ...]] = [("model", "calls", "input", "cached", "output", "searches", "USD")]
         rows += [_row(model, totals) for model, totals in [*sorted(self.by_model.items()), ("total", self.total)]]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -366,31 +367,31 @@ def _amount(budget_usd: Decimal | str | float) -> Decimal:
 
 @contextlib.contextmanager
 def track_cost(budget_usd: Decimal | str | float | None = None, *, reserve: bool = False) -> Iterator[CostTracker]:
-    """Sum up what calls within the block cost, in both frameworks, sync and async.
+    """Track the cost of all calls in a block, in both frameworks, sync and async.
 
-    Blocks can be nested: a call counts in each of them. Tasks and both frameworks' own threads inherit the block,
-    through a context variable. Threads that you start yourself do not: use `CostTracker.run`.
+    Blocks can be nested: a call counts in every enclosing block. Tasks and the frameworks' own threads inherit the
+    block through a context variable. Threads that you start yourself do not: use `CostTracker.run`.
 
-    A stream counts in the blocks in which it was created and in those in which it is first read, when it has ended or
-    was left. A call counts as a call of unknown cost if its usage is not reported or its reply was lost, for example
-    by a timeout or a cancellation; not if connecting failed or an HTTP error status arrived. Attempts that the OpenAI
-    client repeated are counted the same way, except with an `http_client` of your own. Answers from a framework's cache
-    are no calls and cost nothing.
+    A stream is counted when it ends or is abandoned. It counts in the blocks in which it was created and in the blocks
+    in which it is first read. A call has an unknown cost if its usage is not reported or its reply was lost, for
+    example because of a timeout or a cancellation. A call does not count if connecting failed or an HTTP error status
+    arrived. Attempts that the OpenAI client retried follow the same rules, except with your own `http_client`. Answers
+    from a framework's cache do not count as calls and cost nothing.
 
     Args:
-        budget_usd: once this much is spent, the next call raises `BudgetExceededError` before it is sent. Calls of
-            unknown cost are not part of the sum. That includes models without rates, such as rerank, until
-            `list_models` has read them.
-        reserve: whether each call reserves an estimate before it is sent (see `estimate`), and settles it afterwards.
-            Then the budget holds for concurrent calls too, as far as the estimates do. A call of unknown cost keeps its
-            reservation; a model without rates reserves nothing, with a warning. Default: false. Concurrent calls are
-            then let through together, so the sum may exceed the budget.
+        budget_usd: US dollars. When this amount is spent, the next call raises `BudgetExceededError` before it is sent.
+            Calls of unknown cost are not part of the sum. That includes models without rates, such as rerank, until
+            `list_models` loads them.
+        reserve: whether every call reserves an estimate before it is sent (see `estimate`), and settles it afterwards.
+            The budget then applies to concurrent calls too, as accurately as the estimates. A call of unknown cost
+            keeps its reservation. A model without rates reserves nothing, and a warning is issued. Default: false.
+            Concurrent calls are then all sent, so the sum may exceed the budget.
 
     Raises:
-        SettingsError: if `budget_usd` is not an amount of money, or `reserve` is set without a budget.
+        SettingsError: if `budget_usd` is not a dollar amount >= 0, or `reserve` is set without a budget.
     """
     if reserve and budget_usd is None:
-        raise SettingsError("reserve=True needs budget_usd: without a budget there is nothing to reserve from.")
+        raise SettingsError("reserve=True requires budget_usd. Set a budget, or leave reserve out.")
     budget, around = None if budget_usd is None else _amount(budget_usd), _trackers.get()
     tracker = CostTracker(budget, reserve=reserve, _around=around)
     with _within((tracker,)):
@@ -404,7 +405,7 @@ def _within(trackers: Iterable[CostTracker]) -> Iterator[None]:
     try:
         yield
     finally:
-        # A token could not be reset in another context, in which web servers may end a generator with such a block.
+        # No token is used: web servers may end a generator in another context, where a token cannot be reset.
         _trackers.set(tuple(tracker for tracker in _trackers.get() if not _among(tracker, added)))
 
 
@@ -416,7 +417,7 @@ _Chunk = TypeVar("_Chunk")
 
 
 def stream_here(chunks: Generator[_Chunk, None, None]) -> Generator[_Chunk, None, None]:
-    """Return a stream that counts in the blocks of this place, although it sends its request when it is first read."""
+    """Return a stream that counts in the current blocks, although its request is sent only at the first read."""
     trackers = _trackers.get()
     return _started_in(trackers, chunks) if trackers else chunks
 
@@ -454,14 +455,14 @@ _NOTHING: Any = object()
 
 
 class Bill:
-    """One call in the blocks around it, from the moment in which it is sent.
+    """One call in its enclosing blocks, from the moment it is sent.
 
     Raises:
         BudgetExceededError: if the budget of a block is spent, so that the call must not be sent.
     """
 
     def __init__(self, body: Mapping[str, Any]) -> None:
-        # The blocks are those of the start: a stream that is left may be closed anywhere.
+        # Use the blocks of the start: an abandoned stream may be closed in any context.
         self._body = body
         self._reserved: list[tuple[CostTracker, Decimal]] = []
         trackers = _trackers.get()
@@ -474,12 +475,12 @@ class Bill:
             raise
         if expected is None and any(tracker.reserve for tracker in trackers):
             warn_once(
-                f"Calls of {body['model']} reserve nothing of a budget: its prices are unknown. list_models() reads "
-                "those of the gateway's catalogue."
+                f"Calls of {body['model']} reserve nothing of a budget, because its prices are unknown. Call "
+                "list_models() to load the prices of the gateway's catalogue."
             )
 
     def settle(self, usage: Mapping[str, Any] | None) -> None:
-        """Count the call. Without a usage its cost is unknown, and it keeps what it reserved."""
+        """Count the call. Without a usage, its cost is unknown and it keeps its reservation."""
         if not self._reserved:
             return
         counts, cost = read_usage(usage), cost_of_call(self._body, usage)
@@ -489,12 +490,12 @@ class Bill:
                 tracker.release(reserved)
 
     def lose(self) -> None:
-        """Count an attempt whose reply was lost and that the client repeated, as a call of unknown cost."""
+        """Count an attempt whose reply was lost and that the client retried, as a call of unknown cost."""
         for tracker, reserved in self._reserved:
             tracker.add(self._body["model"], None, None, search=bool(self._body.get("web_search_linkup")))
             tracker.keep(reserved)
 
     def cancel(self) -> None:
-        """Give back what was reserved: the call was not served."""
+        """Release the reservation, because the call was not served."""
         for tracker, reserved in self._reserved:
             tracker.release(reserved)

@@ -1,17 +1,17 @@
-"""The typed request fields of both adapters, and the one place that builds a request body.
+"""Define the typed request fields of both adapters, and build request bodies.
 
-`RequestFields` are the fields that a constructor and a single call share; `Settings` adds the
-connection and is what both adapters inherit. `Settings.request` applies the wire rules:
+`RequestFields` contains the fields that constructors and calls share. `Settings` adds the connection;
+both adapters inherit it. `Settings.request` applies the wire rules:
 
-* Only what the user set is sent, `None` never. The gateway's own fields are plain top-level keys.
-* Values out of range and contradictory thinking controls are refused before anything is sent.
-* In a conversation with tools, every assistant turn carries the reasoning that it was received with.
-* A forced tool choice goes out with thinking off, where the model would refuse it otherwise.
-* JSON output together with web search asks for no Sources footer, which would break the JSON.
-* A JSON schema goes into a system message where the model takes JSON mode, but no schemas.
+* Only fields that the user set are sent; `None` is never sent. The gateway's own fields are top-level keys.
+* Values out of range and contradictory thinking controls are rejected before anything is sent.
+* In a conversation with tools, every assistant turn is sent with its reasoning.
+* A forced tool choice turns thinking off if the model would reject it otherwise.
+* JSON output together with web search turns the Sources footer off, which would break the JSON.
+* If the model supports JSON mode but no schemas, a JSON schema is sent in a system message.
 * Content that the model's card does not list, such as an image, is rejected; in a tool's result, text replaces it.
-* A stream asks for usage.
-* What the endpoint cannot express is refused.
+* A stream requests usage.
+* Arguments that the endpoint cannot express are rejected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from empiriolabs_core.gateway import Request
 from empiriolabs_core.tool_calls import plain_name
 
 DEFAULT_MODEL = "deepseek-v4-flash"
-"""The model of a constructor without one."""
+"""The default model."""
 
 ReasoningEffort = Literal["none", "low", "medium", "high", "max"]
 SendBackReasoning = Literal["tool_calls", "always", "never"]
@@ -43,7 +43,7 @@ SendBackReasoning = Literal["tool_calls", "always", "never"]
 _THINKING = ("enable_thinking", "thinking_budget", "reasoning_effort")
 
 _MODALITIES = {"image_url": "image", "input_audio": "audio", "video_url": "video", "file": "file"}
-"""What a content part that is no text holds."""
+"""Maps the types of content parts that are not text to modalities."""
 
 _Self = TypeVar("_Self", bound="RequestFields")
 _Bool = Annotated[bool, Field(strict=True)]
@@ -51,7 +51,7 @@ _Tokens = Annotated[int, Field(strict=True, ge=1)]
 
 
 class RequestFields(BaseModel):
-    """The fields that can be set on the model and on a single call."""
+    """The fields that can be set in the constructor and in a single call."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
 
@@ -60,68 +60,68 @@ class RequestFields(BaseModel):
     `"deepseek-v4-flash"`."""
 
     temperature: Annotated[float, Field(strict=True, ge=0, le=2)] | None = None
-    """Sampling temperature, 0 to 2. Gateway's default: 0.7. DeepSeek V4 ignores it while it thinks. (Model pages)"""
+    """Sampling temperature, 0 to 2. Gateway default: 0.7. DeepSeek V4 ignores it while thinking. (Model pages)"""
 
     top_p: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
-    """Nucleus sampling probability mass, 0 to 1. Gateway's default: 0.9. (Model pages)"""
+    """Nucleus sampling probability mass, 0 to 1. Gateway default: 0.9. (Model pages)"""
 
     max_tokens: _Tokens | None = Field(
         default=None, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
     )
-    """Most tokens of an answer, 1 to the limit on the model's card (393,216 for V4). Gateway's default: 4096.
-    (Model pages) Upstream, reasoning counts too. (DeepSeek; not documented for the gateway)"""
+    """Maximum number of tokens of an answer, 1 to the limit on the model's card (393,216 for V4). Gateway default:
+    4096. (Model pages) DeepSeek's own API counts reasoning too. (DeepSeek; undocumented for the gateway)"""
 
     stop: list[str] | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
-    """One string or up to 4 at which the answer ends. (Model pages)"""
+    """A string, or a list of up to 4 strings, at which generation stops. (Model pages)"""
 
     enable_thinking: _Bool | None = None
-    """Whether the model reasons before it answers. Gateway's default for V4: true. (Model pages)"""
+    """Whether the model reasons before it answers. Gateway default for V4: true. (Model pages)"""
 
     thinking_budget: _Tokens | None = None
-    """Most tokens of reasoning, 1 to the limit on the model's card. Gateway's default: 32768. (Model pages)"""
+    """Maximum number of reasoning tokens, 1 to the limit on the model's card. Gateway default: 32768. (Model pages)"""
 
     reasoning_effort: ReasoningEffort | None = None
-    """`"none"` turns thinking off; `"low"`, `"medium"`, `"high"`, `"max"` set a budget. Gateway's default:
-    `"medium"`. (Model pages) What wins if a budget is sent too is not documented."""
+    """`"none"` turns thinking off; `"low"`, `"medium"`, `"high"`, `"max"` set a budget. Gateway default:
+    `"medium"`. (Model pages) Precedence over an explicit `thinking_budget` is undocumented."""
 
     web_search_linkup: _Bool | None = None
-    """Whether Linkup searches the web for the latest user message. Billed per request. Gateway's default:
+    """Whether Linkup searches the web for the latest user message. Billed per request. Gateway default:
     false. (Model pages)"""
 
     disable_formatting: _Bool | None = None
-    """Whether the gateway leaves out the Sources footer of a web search. Gateway's default: false. (Model
-    pages) Sent as true with JSON output and web search together, unless set."""
+    """Whether the gateway leaves out the Sources footer of a web search. Gateway default: false. (Model
+    pages) If unset, true is sent for JSON output with web search."""
 
     send_back_reasoning: SendBackReasoning = "tool_calls"
-    """When earlier assistant turns carry their `reasoning_content` in the next request. Default: `"tool_calls"`.
+    """When the reasoning of earlier assistant turns is sent back, as `reasoning_content`. Default: `"tool_calls"`.
 
-    `"tool_calls"`: once the request has tools or the history has a tool call, on every assistant turn that has
-    reasoning; not before, since DeepSeek ignores it then. `"always"`: in every request. `"never"`: in none.
+    `"tool_calls"`: if the request has tools or the history has a tool call, on every assistant turn that has
+    reasoning. Otherwise it is not sent, since DeepSeek ignores it. `"always"`: in every request. `"never"`: not at all.
 
-    With the first two, a turn with tool calls but without reasoning gets an empty `reasoning_content` where the model's
-    card requires one, unless thinking is off. (DeepSeek documents it and rejects call turns without; not documented for
-    the gateway)"""
+    With the first two, a turn with tool calls but without reasoning gets an empty `reasoning_content` if the model's
+    card requires the key, unless thinking is off. (DeepSeek documents this and rejects such turns without the key;
+    undocumented for the gateway)"""
 
     endpoint: EndpointName = Field(
         default="chat/completions", validation_alias=AliasChoices("endpoint", "use_responses_api")
     )
-    """Which endpoint of the gateway is called: `"chat/completions"`, `"responses"` or `"messages"`. Default:
+    """The gateway's endpoint to call: `"chat/completions"`, `"responses"` or `"messages"`. Default:
     `"chat/completions"`. The model's card lists the endpoints that it supports. (Model pages) Messages and answers are
-    the same on all of them; an argument that an endpoint cannot express raises a `SettingsError`. On `"responses"`,
-    `store: false` is sent unless `store` is set, since OpenAI's own endpoint stores conversations otherwise.
-    `use_responses_api=True`, the official package's spelling, is accepted for `"responses"`."""
+    the same on all endpoints. An argument that an endpoint cannot express raises a `SettingsError`. On `"responses"`,
+    `store: false` is sent unless `store` is set, since OpenAI's own endpoint stores conversations by default.
+    `use_responses_api=True`, the official package's argument, also selects `"responses"`."""
 
     stream_usage: _Bool = True
-    """Whether a stream asks for token usage. Default: true. That the gateway reports it then is not documented."""
+    """Whether a stream requests token usage. Default: true. It is undocumented whether the gateway reports it."""
 
     extra_body: dict[str, Any] | None = None
-    """Further top-level keys of the JSON body, which this package does not know. The model's and the call's
-    are merged; the call's win."""
+    """Extra request fields: top-level keys of the JSON body that this package does not define. Values of the
+    constructor and of the call are merged; the call takes precedence."""
 
     model_kwargs: dict[str, Any] | None = Field(
         default=None, validation_alias=AliasChoices("model_kwargs", "additional_kwargs")
     )
-    """Further standard Chat Completions fields for every request, such as `{"seed": 7}`."""
+    """Other standard Chat Completions fields for every request, such as `{"seed": 7}`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -137,16 +137,16 @@ class RequestFields(BaseModel):
     @classmethod
     def _few_stops(cls, value: list[str] | None) -> list[str] | None:
         if value and len(value) > 4:
-            raise ValueError(f"stop has {len(value)} entries. The gateway takes at most 4.")
+            raise ValueError(f"stop must have at most 4 entries, got {len(value)}.")
         if value and not all(value):
-            raise ValueError("stop has an empty string. Leave it out.")
+            raise ValueError("stop must not contain an empty string. Leave it out.")
         return value
 
     @field_validator("endpoint", mode="before")
     @classmethod
     def _known_endpoint(cls, value: Any) -> Any:
         if isinstance(value, bool):
-            # What `use_responses_api` says.
+            # The values of `use_responses_api`.
             return "responses" if value else "chat/completions"
         if isinstance(value, str) and value in ENDPOINTS:
             return value
@@ -186,16 +186,12 @@ class RequestFields(BaseModel):
                 continue
             low, high = parameter.minimum, parameter.maximum
             if isinstance(value, int | float) and not (low is None or value >= low):
-                raise ValueError(
-                    f"{parameter.name}={value} is less than {self.model} can do: it takes {low:g} or more."
-                )
+                raise ValueError(f"{parameter.name} must be at least {low:g} for {self.model}, got {value}.")
             if isinstance(value, int | float) and not (high is None or value <= high):
-                raise ValueError(
-                    f"{parameter.name}={value} is more than {self.model} can do: its limit is {high:.10g}."
-                )
+                raise ValueError(f"{parameter.name} must be at most {high:.10g} for {self.model}, got {value}.")
             if parameter.options and value not in parameter.options:
                 taken = ", ".join(parameter.options)
-                raise ValueError(f"{parameter.name}={value!r} is not among what {self.model} takes: {taken}.")
+                raise ValueError(f"{parameter.name} must be one of {taken} for {self.model}, got {value!r}.")
         return self
 
     @property
@@ -205,43 +201,43 @@ class RequestFields(BaseModel):
 
     @property
     def thinking_asked_for(self) -> bool:
-        """Whether the user turned thinking on, or set how much of it there should be."""
+        """Whether the user turned thinking on, or set its budget or effort."""
         return not self.thinking_off and any(getattr(self, name) is not None for name in _THINKING)
 
 
 class Settings(ConnectionFields, RequestFields):
-    """What both adapters inherit: the request fields, the connection, and `request`.
+    """Base class of both adapters: the request fields, the connection, and `request`.
 
     Raises:
-        SettingsError: an argument is misspelt, out of range or contradicts another.
+        SettingsError: if an argument is misspelt or out of range, or contradicts another argument.
     """
 
     @property
     def card(self) -> ModelCard | None:
-        """The model's card, if it has one."""
+        """The model's card; `None` if there is no card."""
         return card(self.model)
 
     @classmethod
     def list_models(cls, base_url: str | None = None) -> list[ModelCard]:
-        """Read the gateway's catalogue, which needs no key; see `empiriolabs_core.catalog.fetch`."""
+        """Read the gateway's catalogue, which requires no key; see `empiriolabs_core.catalog.fetch`."""
         return catalog.fetch(base_url)
 
     @classmethod
     async def alist_models(cls, base_url: str | None = None) -> list[ModelCard]:
-        """Read the gateway's catalogue, which needs no key; see `empiriolabs_core.catalog.fetch`."""
+        """Read the gateway's catalogue, which requires no key; see `empiriolabs_core.catalog.fetch`."""
         return await catalog.afetch(base_url)
 
     def fields(self, call: Mapping[str, Any]) -> RequestFields:
-        """Return the request fields with a call's values over the model's, checked like a constructor's.
+        """Return the request fields for a call. Its values override the constructor's and are checked the same way.
 
-        A call that names one thinking control replaces all the model's thinking controls.
+        If a call sets any thinking control, all thinking controls of the constructor are ignored.
 
         Raises:
-            SettingsError: a value is out of range, or contradicts another.
+            SettingsError: if a value is out of range, or contradicts another value.
         """
         named = {name: value for name, value in call.items() if value is not None}
         for name in named.keys() - RequestFields.model_fields.keys():
-            raise SettingsError(f"{name!r} is an argument of the constructor, not of a call.")
+            raise SettingsError(f"{name!r} is a constructor argument and cannot be set in a call.")
         dropped = _THINKING if any(name in named for name in _THINKING) else ()
         values = {name: getattr(self, name) for name in RequestFields.model_fields if name not in dropped}
         if "extra_body" in named and values["extra_body"]:
@@ -257,16 +253,16 @@ class Settings(ConnectionFields, RequestFields):
         """Build the request for a conversation.
 
         Args:
-            messages: wire messages; an assistant's holds its `reasoning_content` if there was any.
-            call: what this call sets: typed fields, standard Chat Completions fields, and `timeout`,
+            messages: wire messages. Assistant messages contain `reasoning_content` if the model returned reasoning.
+            call: the arguments of this call: typed fields, standard Chat Completions fields, and `timeout`,
                 `max_retries`, `extra_headers`. `None` means not set.
-            stream: whether the answer is to be streamed.
+            stream: whether to stream the answer.
 
         Raises:
-            SettingsError: anything in `call` is unknown, out of range or contradictory, or there are no messages.
+            SettingsError: if `messages` is empty, or an argument in `call` is unknown, out of range or contradictory.
         """
         if not messages:
-            raise SettingsError("There are no messages to send. Pass at least one.")
+            raise SettingsError("messages must not be empty. Pass at least one message.")
         options = request_options(call)
         fields = self.fields(
             sort_arguments({k: v for k, v in call.items() if k not in OPTIONS}, type(self), RequestFields)
@@ -293,7 +289,7 @@ class Settings(ConnectionFields, RequestFields):
             if fields.stream_usage:
                 body["stream_options"] = {"include_usage": True, **_stream_options(further)}
         else:
-            # OpenAI and DeepSeek refuse it where nothing is streamed.
+            # OpenAI and DeepSeek reject stream_options without a stream.
             body.pop("stream_options", None)
         further_keys = {name: value for name, value in (fields.extra_body or {}).items() if value is not None}
         body.update(further_keys)
@@ -302,7 +298,7 @@ class Settings(ConnectionFields, RequestFields):
 
 
 def _further_fields(fields: RequestFields) -> JSON:
-    """Return the standard fields to send. An empty list of tools sends nothing, nor does the default choice."""
+    """Return the standard fields to send. An empty list of tools and the default tool choice are left out."""
     further = {name: value for name, value in (fields.model_kwargs or {}).items() if value is not None}
     if not further.get("tools"):
         for name in ("tools", "tool_choice", "parallel_tool_calls"):
@@ -325,7 +321,7 @@ def _format_of(output_cls: type) -> JSON:
 def _stream_options(further: JSON) -> Mapping[str, Any]:
     options = further.get("stream_options") or {}
     if not isinstance(options, Mapping):
-        raise SettingsError(f"stream_options={options!r} is no dict, such as {{'include_usage': True}}.")
+        raise SettingsError(f"stream_options must be a dict, such as {{'include_usage': True}}, got {options!r}.")
     return options
 
 
@@ -335,15 +331,15 @@ def _sampling(fields: RequestFields) -> JSON:
 
 
 def _thinking_controls(fields: RequestFields, known: ModelCard | None, tool_choice: Any) -> JSON:
-    """Return the thinking controls to send. Thinking is turned off for a tool choice that it forbids."""
+    """Return the thinking controls to send. Thinking is turned off if the tool choice requires it."""
     asked = fields.thinking_asked_for
     forced = tool_choice not in (None, "auto", "none")
     refused = not fields.thinking_off and (asked or (known is not None and known.refuses_forced_tools))
     if forced and refused:
         if asked:
             warnings.warn(
-                f"{fields.model} cannot think while a tool is forced (tool_choice={excerpt(tool_choice)}): this "
-                "request goes out with enable_thinking=False. Leave tool_choice out to keep thinking on.",
+                f"{fields.model} cannot think while a tool is forced (tool_choice={excerpt(tool_choice)}). This "
+                "request is sent with enable_thinking=False. Leave tool_choice out to keep thinking on.",
                 stacklevel=2,
             )
         return {"enable_thinking": False}
@@ -366,13 +362,13 @@ def _wants_json(response_format: Any) -> bool:
 
 
 def _checked(messages: Sequence[JSON], model: str, known: ModelCard | None) -> Sequence[JSON]:
-    """Return the messages without content of tool results that the model does not accept.
+    """Replace content of tool results that the model does not accept.
 
-    A tool has run when its result is sent. An error would end the conversation for good, as the result is sent again
-    with every later turn. So a line of text replaces the content.
+    The tool has already run, and its result is sent again in every later turn. An error would end the conversation
+    permanently, so a line of text replaces the content.
 
     Raises:
-        UnsupportedContentError: another message has a part of a kind that the model's card does not list.
+        UnsupportedContentError: if another message has content of a type that the model's card does not list.
     """
     if known is None or known.input_modalities is None:
         return messages
@@ -391,10 +387,10 @@ def _accepted(message: JSON, number: int, model: str, accepted: Sequence[str]) -
     if message["role"] != "tool":
         part = next(part["type"] for part, kind in zip(parts, kinds, strict=True) if kind in rejected)
         raise UnsupportedContentError(
-            f"{only}, but message {number} ({message['role']}) holds {rejected[0]} content, a {part!r} part. Leave it "
-            "out, or choose another model."
+            f"{only}, but message {number} ({message['role']}) contains {rejected[0]} content ({part!r}). Remove it, "
+            "or choose another model."
         )
-    warn_once(f"{only}: {' and '.join(rejected)} content of tool results is left out, and a line of text says so.")
+    warn_once(f"{only}. {' and '.join(rejected)} content of tool results was replaced by a line of text.")
     shown = [
         {"type": "text", "text": f"[{kind} content was left out: {only}.]"} if kind in rejected else part
         for part, kind in zip(parts, kinds, strict=True)
@@ -403,7 +399,7 @@ def _accepted(message: JSON, number: int, model: str, accepted: Sequence[str]) -
 
 
 def _schema_into_messages(messages: Sequence[JSON], further: JSON, model: str) -> Sequence[JSON]:
-    """Put a JSON schema that the model would refuse into a system message, and ask for a JSON object."""
+    """Move a JSON schema that the model would reject into a system message, and request a JSON object."""
     response_format = further.get("response_format")
     if not isinstance(response_format, Mapping) or response_format.get("type") != "json_schema":
         return messages
@@ -411,7 +407,7 @@ def _schema_into_messages(messages: Sequence[JSON], further: JSON, model: str) -
     if not isinstance(given, Mapping) or not isinstance(given.get("schema"), Mapping):
         raise SettingsError(f"response_format has no schema under json_schema.schema: {excerpt(response_format)}.")
     if given.get("strict"):
-        warn_once(f"strict is not sent: {model} takes no JSON schemas. The schema goes into a system message.")
+        warn_once(f"strict was not sent: {model} does not support JSON schemas. The schema is in a system message.")
     further["response_format"] = {"type": "json_object"}
     try:
         text = json.dumps(given["schema"], ensure_ascii=False)
@@ -430,7 +426,7 @@ def _with_reasoning(
     *,
     has_tools: bool,
 ) -> list[JSON]:
-    """Apply `send_back_reasoning` to the assistant turns. The given dictionaries are left as they are."""
+    """Apply `send_back_reasoning` to the assistant turns. The given dictionaries are not changed."""
     in_loop = has_tools or any(message.get("tool_calls") or message["role"] == "tool" for message in messages)
     sent = policy == "always" or (policy == "tool_calls" and in_loop)
     fill_in = policy != "never" and not thinking_off and known is not None and known.needs_reasoning_back
@@ -438,22 +434,22 @@ def _with_reasoning(
 
 
 def _reasoned(message: JSON, sent: bool, fill_in: bool) -> JSON:
-    """Return an assistant turn with its reasoning, with an empty one, or with none."""
+    """Return an assistant turn with its reasoning, with empty reasoning, or without."""
     if message.get("reasoning_content") and sent:
         return message
     rest = {name: value for name, value in message.items() if name != "reasoning_content"}
-    # Plain turns never get an empty one: one report says that it is rejected, and no recording needs it.
+    # Turns without calls never get empty reasoning: one report says it is rejected, and no recording requires it.
     return {**rest, "reasoning_content": ""} if fill_in and message.get("tool_calls") else rest
 
 
 _ALWAYS_TAKEN = frozenset(
     {"model", "messages", "tools", "tool_choice", "parallel_tool_calls", "response_format", "stream_options", "user"}
 )
-"""Fields that cards need not list: they are the gateway's, not the model's."""
+"""Fields that cards may omit, because they belong to the gateway and not to a model."""
 
 
 def _limits(known: ModelCard | None) -> list[Parameter]:
-    """Return the parameters of a card; the limit on output stands for the two that it does not list."""
+    """Return the parameters of a card. The card's limit on output applies to the two that it does not list."""
     if known is None:
         return []
     listed = {parameter.name for parameter in known.parameters}
@@ -464,7 +460,7 @@ def _limits(known: ModelCard | None) -> list[Parameter]:
 
 
 def _warn_of_doubtful(body: JSON, fields: RequestFields, known: ModelCard | None) -> None:
-    """Warn, once each, of what is sent although it may not do what the user expects."""
+    """Warn, once per text, about settings that are sent but may not do what the user expects."""
     budget, limit = body.get("thinking_budget"), body.get("max_tokens")
     if budget is not None and limit is not None and limit < budget:
         warn_once(
@@ -473,7 +469,7 @@ def _warn_of_doubtful(body: JSON, fields: RequestFields, known: ModelCard | None
     if known is not None and known.parameters:
         listed = {parameter.name for parameter in known.parameters} | _ALWAYS_TAKEN
         for name in sorted(body.keys() - listed):
-            warn_once(f"The card of {fields.model} does not list the parameter {name!r}. It is sent all the same.")
+            warn_once(f"The card of {fields.model} does not list the parameter {name!r}. It is sent anyway.")
 
 
 def _said(fields: RequestFields, *names: str) -> str:

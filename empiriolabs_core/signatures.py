@@ -1,8 +1,8 @@
-"""What type checkers are told of the constructors: each accepted spelling, with the types that it accepts.
+"""Types of constructor arguments, for type checkers: all accepted names, with the accepted types.
 
-By themselves they read pydantic's fields, and know one name of each, with the type that it has afterwards: to them
-`api_key="sk-..."`, `stop="END"` and `api_base=...` would be errors. Nothing here is imported at run time; the fields
-say what the arguments mean, and a test compares the two.
+Without this module, type checkers read pydantic's fields: one name per field, with the type after validation. They
+would report `api_key="sk-..."`, `stop="END"` and `api_base=...` as errors. Nothing here is imported at run time. The
+fields document the arguments, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from empiriolabs_core.vectors import Dimensions
 
 
 class ConnectionArguments(TypedDict, total=False):
-    """Spellings of `ConnectionFields`."""
+    """Arguments of `ConnectionFields`."""
 
     api_key: SecretStr | str | None
     empiriolabs_api_key: SecretStr | str | None
@@ -37,7 +37,7 @@ class ConnectionArguments(TypedDict, total=False):
 
 
 class RequestArguments(TypedDict, total=False):
-    """Spellings of `RequestFields`. Standard fields, such as `seed`, are known to type checkers in `model_kwargs`."""
+    """Arguments of `RequestFields`. Type checkers accept standard fields, such as `seed`, only in `model_kwargs`."""
 
     model: str
     model_name: str
@@ -62,11 +62,11 @@ class RequestArguments(TypedDict, total=False):
 
 
 class SettingsArguments(ConnectionArguments, RequestArguments, total=False):
-    """Spellings of `Settings`."""
+    """Arguments of `Settings`."""
 
 
 class EmbeddingArguments(ConnectionArguments, total=False):
-    """Spellings of `EmbeddingFields`."""
+    """Arguments of `EmbeddingFields`."""
 
     model: str
     model_name: str
@@ -79,7 +79,7 @@ class EmbeddingArguments(ConnectionArguments, total=False):
 
 
 class RerankArguments(ConnectionArguments, total=False):
-    """Spellings of `RerankFields`."""
+    """Arguments of `RerankFields`."""
 
     model: str
     top_n: int | None

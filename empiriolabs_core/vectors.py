@@ -1,4 +1,4 @@
-"""Embeddings and rerank: the typed fields, the requests, and what is read of the replies."""
+"""Embeddings and rerank: the typed fields, the requests and the parsing of replies."""
 
 from __future__ import annotations
 
@@ -25,47 +25,48 @@ from empiriolabs_core.gateway import Request
 EMBEDDINGS, RERANKS = "/embeddings", "/reranks"
 """Paths of the two routes, below the base URL."""
 DOCUMENTED_BATCH = 10
-"""Texts that one embeddings request may hold. (Model page; the vendor's own package says 2,048.)"""
+"""Maximum number of texts in an embeddings request. (Model page; the vendor's own package says 2,048.)"""
 MOST_DOCUMENTS = 500
-"""Documents that one rerank request may hold. (Model page)"""
+"""Maximum number of documents in a rerank request. (Model page)"""
 
 Dimensions = Literal[2048, 1536, 1024, 768, 512, 256, 128, 64]
 
 
 class EmbeddingFields(ConnectionFields):
-    """What both embedding adapters inherit.
+    """Base class of both embedding adapters.
 
     Raises:
-        SettingsError: an argument is misspelt or out of range.
+        SettingsError: if an argument is misspelt or out of range.
     """
 
     model: str = Field(default="text-embedding-v4", min_length=1, validation_alias=AliasChoices("model", "model_name"))
     """Model id. Any id is accepted. Default: `"text-embedding-v4"`."""
 
     dimensions: Dimensions | None = None
-    """Length of the vectors: 2048, 1536, 1024, 768, 512, 256, 128 or 64. Gateway's default: 1024. (Model page)"""
+    """Length of the vectors: 2048, 1536, 1024, 768, 512, 256, 128 or 64. Gateway default: 1024. (Model page)"""
 
     encoding_format: Literal["float", "base64"] = "float"
-    """How vectors travel: `"float"`, or `"base64"`, which is shorter. Default: `"float"`. (Model page)"""
+    """Encoding of vectors in replies: `"float"`, or `"base64"`, which is shorter. Default: `"float"`. (Model page)"""
 
     batch_size: Annotated[int, Field(strict=True, ge=1)] = Field(
         default=DOCUMENTED_BATCH, validation_alias=AliasChoices("batch_size", "chunk_size", "embed_batch_size")
     )
-    """Most texts of one request, 1 or more. Default: 10, the documented limit. (Model page; the vendor's own
+    """Maximum number of texts per request, 1 or more. Default: 10, the documented limit. (Model page; the vendor's own
     package says 2,048.)"""
 
     max_concurrency: Annotated[int, Field(strict=True, ge=1)] = 4
-    """Most requests at a time, 1 or more: of one call, or of all calls in one event loop. Default: 4."""
+    """Maximum number of concurrent requests, 1 or more: per sync call, or of all async calls in an event loop.
+    Default: 4."""
 
     def embed(self, texts: Iterable[str]) -> list[list[float]]:
-        """Return a vector for each text, in order. Batches are sent side by side, `max_concurrency` at a time.
+        """Return a vector for each text, in order. Batches are sent concurrently, `max_concurrency` at a time.
 
-        An empty text is sent as it is, as LangChain's and LlamaIndex's OpenAI classes do. Whether the gateway accepts
-        it is not documented; the sandbox rejects it.
+        An empty text is sent unchanged, as in LangChain's and LlamaIndex's OpenAI classes. It is undocumented whether
+        the gateway accepts it; the sandbox rejects it.
 
         Raises:
             SettingsError: if a text is not a string. Nothing was sent.
-            InvalidReplyError: a reply does not hold a finite vector for each text.
+            InvalidReplyError: if a reply does not contain a finite vector for each text.
         """
         requests = list(self._requests(texts))
         if len(requests) < 2:
@@ -106,7 +107,7 @@ class EmbeddingFields(ConnectionFields):
         if len(lengths) > 1 or (self.dimensions is not None and lengths - {self.dimensions}):
             wanted = "one length" if self.dimensions is None else f"dimensions={self.dimensions}"
             raise InvalidReplyError(
-                f"Vectors of {wanted} were asked for, but some of {sorted(lengths)} came. Try again."
+                f"Vectors with {wanted} were requested, but the response has lengths {sorted(lengths)}. Retry."
             )
         return vectors
 
@@ -127,10 +128,10 @@ _Result = TypeVar("_Result")
 
 
 def _begin(calls: Iterable[Callable[[], _Result]], most: int) -> list[Future[_Result]]:
-    """Run functions in at most so many threads, and return their futures.
+    """Run functions in a limited number of threads, and return their futures.
 
-    A process waits at its exit for the threads of a ThreadPoolExecutor, even if no one waits for their results. It does
-    not wait for these.
+    At its exit, a process waits for the threads of a ThreadPoolExecutor, even if their results are not needed. It does
+    not wait for these threads.
     """
     queue: SimpleQueue[tuple[Future[_Result], Callable[[], _Result]]] = SimpleQueue()
     futures: list[Future[_Result]] = []
@@ -156,24 +157,26 @@ def _work(queue: SimpleQueue[tuple[Future[Any], Callable[[], Any]]]) -> None:
 
 
 def check_texts(texts: Iterable[str], what: str, *, empty_too: bool = False) -> list[str]:
-    """Return the texts if each is a string, and none is empty unless empty ones are allowed.
+    """Check texts and return them. Every text must be a string, and must not be empty unless empty texts are allowed.
 
     Raises:
-        SettingsError: if a text is something else. The message names its place.
+        SettingsError: if a text is invalid. The message contains its index.
     """
     if isinstance(texts, str):
-        raise SettingsError(f"{what} takes a list of strings, not one string.")
+        raise SettingsError(f"{what} must be a list of strings, got a string.")
     checked = list(texts)
     for number, text in enumerate(checked):
         if not isinstance(text, str):
-            raise SettingsError(f"{what}[{number}] is a {type(text).__name__}. Only strings can be sent, no tokens.")
+            raise SettingsError(
+                f"{what}[{number}] must be a string, got {type(text).__name__}. Pass strings, not token ids."
+            )
         if not text and not empty_too:
             raise SettingsError(f"{what}[{number}] is empty. Leave it out.")
     return checked
 
 
 class _explained:
-    """Adds the documented limit to a refusal of a batch that is larger."""
+    """Adds the documented limit to the error for a larger batch."""
 
     def __init__(self, request: Request) -> None:
         self._size = len(request.body["input"])
@@ -182,7 +185,7 @@ class _explained:
         """Do nothing."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Explain a 400."""
+        """Add the limit to the message of a 400."""
         if isinstance(error, openai.BadRequestError) and self._size > DOCUMENTED_BATCH:
             told = (
                 f"{error.message} The documented limit is {DOCUMENTED_BATCH} texts: lower batch_size from {self._size}."
@@ -195,19 +198,19 @@ def read_vectors(reply: JSON, count: int) -> list[list[float]]:
     """Return the vectors of a reply, in the order of the texts.
 
     Raises:
-        InvalidReplyError: there is not one for each text, or one has another length or is not finite.
+        InvalidReplyError: if a text has no vector, the vectors differ in length, or a vector is not finite.
     """
     data = sorted(reply["data"], key=lambda entry: entry["index"])
     if [entry["index"] for entry in data] != list(range(count)):
         raise InvalidReplyError(
-            f"{count} texts were sent, but vectors came for {[e['index'] for e in data]}. Try again."
+            f"{count} texts were sent, but the response has vectors for {[e['index'] for e in data]}. Retry."
         )
     vectors = [_vector(entry["embedding"]) for entry in data]
     if len({len(vector) for vector in vectors}) > 1 or not all(vectors):
         raise InvalidReplyError(f"The vectors differ in length: {sorted({len(vector) for vector in vectors})}.")
     for number, vector in enumerate(vectors):
         if not all(map(math.isfinite, vector)):
-            raise InvalidReplyError(f"The vector of text {number} holds a number that is not finite. Try again.")
+            raise InvalidReplyError(f"The vector of text {number} contains a number that is not finite. Retry.")
     return vectors
 
 
@@ -216,7 +219,7 @@ def _vector(wire: Any) -> list[float]:
         try:
             return array("f", base64.b64decode(wire, validate=True)).tolist()
         except binascii.Error as error:
-            raise InvalidReplyError(f"A vector is no base64: {excerpt(wire)!r}.") from error
+            raise InvalidReplyError(f"A vector is not valid base64: {excerpt(wire)!r}.") from error
     return [float(number) for number in wire]
 
 
@@ -224,8 +227,8 @@ class Ranked(NamedTuple):
     """A document of a ranking.
 
     Attributes:
-        place: its place in the list that was sent, from 0.
-        score: how relevant it is. Scores compare within one request only.
+        place: index in the list that was sent, from 0.
+        score: relevance to the query. Scores are comparable only within one request.
     """
 
     place: int
@@ -233,10 +236,10 @@ class Ranked(NamedTuple):
 
 
 class RerankFields(ConnectionFields):
-    """What both rerank adapters inherit.
+    """Base class of both rerank adapters.
 
     Raises:
-        SettingsError: an argument is misspelt or out of range.
+        SettingsError: if an argument is misspelt or out of range.
     """
 
     model: str = Field(default="qwen3-rerank", min_length=1)
@@ -246,12 +249,12 @@ class RerankFields(ConnectionFields):
     """How many documents to keep, 1 to 500. Default: all. (Model page)"""
 
     instruct: str | None = None
-    """What relevance means here, in English. (Model page)"""
+    """Instruction in English that describes what makes a document relevant. (Model page)"""
 
     def rerank(self, query: str, documents: Iterable[str]) -> list[Ranked]:
-        """Return the documents' places and scores, the most relevant first; ties keep the order that was sent.
+        """Return the documents' indices and scores, most relevant first. Equal scores keep the order of the documents.
 
-        Documents without text are not sent. They come last, with a score of 0.
+        Documents without text are not sent. They are last, with a score of 0.
 
         Raises:
             SettingsError: if the query is empty, the query or a document is not a string, or more than 500 documents
@@ -278,7 +281,7 @@ class RerankFields(ConnectionFields):
 
     def _request(self, query: str, documents: list[str]) -> Request:
         if len(documents) > MOST_DOCUMENTS:
-            raise SettingsError(f"{len(documents)} documents are more than one request takes: {MOST_DOCUMENTS}.")
+            raise SettingsError(f"A rerank request may have at most {MOST_DOCUMENTS} documents, got {len(documents)}.")
         check_texts([query], "query")
         body: JSON = {"model": self.model, "query": query, "documents": documents}
         if self.top_n is not None:
@@ -293,7 +296,7 @@ def _with_text(documents: list[str]) -> list[int]:
 
 
 def _whole(ranking: list[Ranked], places: list[int], count: int, top_n: int | None) -> list[Ranked]:
-    """Return a ranking by the places in the whole list, and after it the documents without text."""
+    """Return a ranking with indices of the complete list, followed by the documents without text."""
     blank = sorted(set(range(count)).difference(places))
     ranked = [Ranked(places[found.place], found.score) for found in ranking]
     return [*ranked, *(Ranked(place, 0.0) for place in blank)][:top_n]
@@ -301,11 +304,10 @@ def _whole(ranking: list[Ranked], places: list[int], count: int, top_n: int | No
 
 @readable
 def read_ranking(reply: JSON, count: int, top_n: int | None = None) -> list[Ranked]:
-    """Return the ranking of a reply, which stands under `output.results`. More than were asked for are left out.
+    """Return the ranking of a reply, from `output.results`. Entries beyond the requested number are ignored.
 
     Raises:
-        InvalidReplyError: there are fewer, it names a document that was not sent or names one twice, or a score is not
-            finite.
+        InvalidReplyError: if entries are missing, a document is unknown or listed twice, or a score is not finite.
     """
     wanted = min(top_n or count, count)
     ranked = [Ranked(result["index"], float(result["relevance_score"])) for result in reply["output"]["results"]]
@@ -313,7 +315,7 @@ def read_ranking(reply: JSON, count: int, top_n: int | None = None) -> list[Rank
     known = all(type(place) is int and 0 <= place < count for place in places)
     if not known or len(set(places)) != len(places) or len(places) < wanted:
         raise InvalidReplyError(
-            f"{count} documents were sent and {wanted} wanted, but the ranking names {excerpt(places)}. Try again."
+            f"{count} documents were sent and {wanted} requested, but the ranking contains {excerpt(places)}. Retry."
         )
     if not all(math.isfinite(found.score) for found in ranked):
         raise InvalidReplyError("A score of the ranking is not finite.")

@@ -1,4 +1,4 @@
-"""Model cards: limits, regions, rates and rules of models, built in or read from the gateway.
+"""Model cards: limits, regions, prices and rules of models, built in or loaded from the gateway.
 
 `python -m empiriolabs_core.catalog` prints them.
 """
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what reads the live catalogue when it is first used: it needs the transport, which needs the cards."""
+    """Import the module of the live catalogue at its first use. It needs the transport, which needs the cards."""
     if name in ("fetch", "afetch", "read_entry"):
         from empiriolabs_core.catalog import live
 

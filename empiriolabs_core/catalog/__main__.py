@@ -1,4 +1,4 @@
-"""Prints model cards: python -m empiriolabs_core.catalog [--live] [--json] [MODEL]."""
+"""Print model cards: python -m empiriolabs_core.catalog [--live] [--json] [MODEL]."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from empiriolabs_core.costs import cost_of
 from empiriolabs_core.replies import Usage
 
 EXAMPLE = Usage(1_000_000, 100_000, 1_100_000)
-"""What the last column prices: a million tokens of prompt, a hundred thousand of answer."""
+"""The call whose cost the last column shows: 1 million tokens of prompt and 100,000 of answer."""
 
 _HEADS = ("model", "region", "window", "input", "cached", "output", "search", "1M in + 100k out")
 
 
 def table(cards: Iterable[ModelCard]) -> str:
-    """Return cards as a table. Rates are US dollars per million tokens, and per search."""
+    """Return cards as a table. Prices are in US dollars per million tokens, and per search."""
     rows = [_HEADS, *(_row(card) for card in cards)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
@@ -42,7 +42,7 @@ def _usd(amount: Decimal | None) -> str:
 
 
 def as_json(cards: Iterable[ModelCard]) -> str:
-    """Return cards as JSON. Amounts are strings, so that they stay exact."""
+    """Return cards as JSON. Amounts are strings, to keep them exact."""
     return json.dumps(
         [{**dataclasses.asdict(card), "example_usd": _example(card)} for card in cards], default=str, indent=1
     )
@@ -56,7 +56,7 @@ def _example(card: ModelCard) -> Any:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m empiriolabs_core.catalog", description="Model cards.")
-    parser.add_argument("model", nargs="?", help="one model id (default: all)")
+    parser.add_argument("model", nargs="?", help="a model id (default: all models)")
     parser.add_argument(
         "--live", action="store_true", help="read the gateway's catalogue instead of the built-in cards"
     )
@@ -65,10 +65,10 @@ def main() -> None:
     try:
         cards = live.fetch() if chosen.live else list(CARDS.values())
     except openai.OpenAIError as error:
-        sys.exit(f"The catalogue cannot be read: {error}")
+        sys.exit(f"Could not read the catalogue: {error}")
     cards = [card for card in cards if chosen.model in (None, card.id)]
     if not cards:
-        sys.exit(f"There is no card for {chosen.model!r}. Known: {', '.join(CARDS)}.")
+        sys.exit(f"No card for model {chosen.model!r}. Models with a card: {', '.join(CARDS)}.")
     print(as_json(cards) if chosen.json else table(cards))
     if not chosen.live and not chosen.json:
         print(f"US dollars per million tokens and per search, as read on {READ_ON}.")

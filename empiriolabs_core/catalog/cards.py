@@ -1,12 +1,12 @@
-"""Model cards: what is known about a model before it is called.
+"""Model cards: static information about models.
 
-A card holds a model's limits, regions, rates and rules: what it requires and what it rejects. The
-request rules in `empiriolabs_core.settings` read cards and nothing else, so a model without a card
-is sent just what the user said.
+A card contains a model's limits, regions, prices and rules: what it requires and what it rejects. The
+request rules in `empiriolabs_core.settings` depend only on cards. For a model without a card, requests
+contain exactly what the user set.
 
-The built-in cards hold what the gateway's model pages say, read on `READ_ON`. To add a model, add
-an entry to `CARDS`. A model without an entry gets the rules of its family from `FAMILIES`, if it has
-one. `empiriolabs_core.catalog.live` reads the gateway's own catalogue.
+The built-in cards contain the values of the gateway's model pages, read on `READ_ON`. To add a model,
+add an entry to `CARDS`. A model without an entry gets the rules of its family from `FAMILIES`, if it
+has a family. `empiriolabs_core.catalog.live` reads the gateway's own catalogue.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any
 
 READ_ON = datetime.date(2026, 11, 21)
-"""The day on which the numbers of the built-in cards were read off the model pages."""
+"""The date on which the values of the built-in cards were read from the model pages."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Parameter:
 
     Attributes:
         name: its key in the body.
-        default: what the gateway takes if none is sent, where that is listed.
-        minimum: the least value, if there is one.
-        maximum: the greatest value, if there is one.
-        options: the values that are taken, if they are listed.
+        default: the gateway default, if listed.
+        minimum: the minimum value, if listed.
+        maximum: the maximum value, if listed.
+        options: the accepted values, if listed.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Rates:
-    """Prices in US dollars. `list_input` and `list_output` are the prices before a reduction."""
+    """Prices in US dollars. `list_input` and `list_output` are the prices before a discount."""
 
     input: Decimal
     """Per million prompt tokens."""
     output: Decimal
-    """Per million generated tokens, reasoning included."""
+    """Per million generated tokens, including reasoning."""
     cached_input: Decimal | None = None
     """Per million prompt tokens read from the cache. `None`: billed like any other prompt token."""
     web_search: Decimal = Decimal(0)
@@ -59,18 +59,18 @@ class Rates:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known about one model id.
+    """The card of a model id.
 
     Attributes:
-        id: what to send as `model`.
-        name: what to show.
-        provider: who made the model.
-        input_modalities: what messages may hold, such as `"text"` and `"image"`; `None` if that is not known.
-        output_modalities: what it answers with.
-        region: where it is served.
-        endpoints: method and path of the routes that serve it.
+        id: value of `model` in requests.
+        name: display name.
+        provider: company that made the model.
+        input_modalities: content types that messages may contain, such as `"text"` and `"image"`; `None` if unknown.
+        output_modalities: content types of answers.
+        region: region in which the model is served.
+        endpoints: method and path of the routes that serve the model.
         parameters: the request parameters that it lists.
-        rates: its prices; `None` where they are not known.
+        rates: its prices; `None` if unknown.
     """
 
     id: str
@@ -79,7 +79,7 @@ class ModelCard:
     context_window: int | None = None
     """Tokens of prompt and answer together."""
     max_output_tokens: int | None = None
-    """The most tokens that an answer, or the reasoning before it, may have."""
+    """Maximum number of tokens of an answer, and of the reasoning before it."""
     input_modalities: tuple[str, ...] | None = ("text",)
     output_modalities: tuple[str, ...] = ("text",)
     region: str | None = None
@@ -87,13 +87,13 @@ class ModelCard:
     parameters: tuple[Parameter, ...] = ()
     rates: Rates | None = None
     thinks: bool = False
-    """Whether the model reasons before it answers, unless it is told not to."""
+    """Whether thinking is on by default."""
     needs_reasoning_back: bool = False
-    """Whether an assistant turn with tool calls must carry `reasoning_content`, if only an empty one."""
+    """Whether an assistant turn with tool calls must have `reasoning_content`, even if it is empty."""
     refuses_forced_tools: bool = False
-    """Whether a required or named `tool_choice` is refused while the model thinks."""
+    """Whether the model rejects a required or named `tool_choice` while it thinks."""
     json_object_only: bool = False
-    """Whether JSON mode is the only `response_format` that the model takes: no schemas."""
+    """Whether JSON mode is the only `response_format` that the model supports. Schemas are then rejected."""
 
 
 _MAX_OUTPUT = 393_216
@@ -124,8 +124,8 @@ _V4_PRO = ModelCard(
         list_output=Decimal("3.48"),
     ),
     thinks=True,
-    # These are DeepSeek's own rules; whether the gateway enforces them is not documented. Keeping
-    # them is right either way: reasoning that is not needed is ignored, and JSON mode is understood.
+    # These are DeepSeek's own rules; it is undocumented whether the gateway enforces them. Following them is
+    # safe in both cases: reasoning that is not needed is ignored, and JSON mode is supported.
     needs_reasoning_back=True,
     refuses_forced_tools=True,
     json_object_only=True,
@@ -157,7 +157,8 @@ FAMILIES: dict[str, ModelCard] = {
     family.id: family
     for family in (
         _V4_RULES,
-        # DeepSeek's documents: the pro models have no vision. Recorded in August 2026: the flash models reject images.
+        # DeepSeek's documentation: the pro models have no vision. Recorded in August 2026: the flash models reject
+        # images.
         replace(_V4_RULES, id="deepseek-v4-pro", input_modalities=("text",)),
         replace(_V4_RULES, id="deepseek-v4-flash", input_modalities=("text",)),
         # Recorded in September 2026: V4.1 Flash, which DeepSeek calls deepseek-flash, accepts images.
@@ -165,9 +166,9 @@ FAMILIES: dict[str, ModelCard] = {
         replace(_V4_RULES, id="deepseek-flash", input_modalities=("text", "image")),
     )
 }
-"""Rules of model families, by the beginning of a model id. The longest one that fits counts.
+"""Rules of model families, by prefix of the model id. The longest matching prefix applies.
 
-They hold what DeepSeek's models require and reject, and no limits, regions or rates, which differ from model to model.
+They contain what DeepSeek's models require and reject, but no limits, regions or prices, which differ between models.
 """
 
 CARDS: dict[str, ModelCard] = {
@@ -224,13 +225,13 @@ CARDS: dict[str, ModelCard] = {
         ),
     )
 }
-"""The cards known to this process, by model id."""
+"""The cards of this process, by model id."""
 
 
 def card(model: str) -> ModelCard | None:
     """Return the card of a model id.
 
-    A model without a card of its own gets one with the rules of its family, such as `"deepseek-v4-pro-0813"`.
+    A model without its own card, such as `"deepseek-v4-pro-0813"`, gets a card with the rules of its family.
 
     Returns:
         The card, or `None` for a model that has neither a card nor a family.
@@ -241,11 +242,11 @@ def card(model: str) -> ModelCard | None:
 
 @functools.lru_cache(maxsize=256)
 def _family_card(model: str) -> ModelCard | None:
-    """Return the card of the family with the longest prefix of a model id. `deepseek-v40` is not of `deepseek-v4`."""
+    """Return the card of the family with the longest matching prefix. `deepseek-v40` does not match `deepseek-v4`."""
     prefixes = [prefix for prefix in FAMILIES if model.startswith(prefix) and not model[len(prefix) :][:1].isalnum()]
     return replace(FAMILIES[max(prefixes, key=len)], id=model, name=model) if prefixes else None
 
 
 def may_have_searched(body: Mapping[str, Any]) -> bool:
-    """Return whether a request may have the web searched: it says so, or its model has no card that tells."""
+    """Return whether a request may search the web: it enables search, or the model's card does not say."""
     return bool(body.get("web_search_linkup") or body.get("enable_search")) or card(body["model"]) is None

@@ -1,4 +1,4 @@
-"""Reads the gateway's catalogue, `GET /models`, into model cards."""
+"""Load the gateway's catalogue, `GET /models`, into model cards."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from empiriolabs_core.gateway import get, get_async
 
 
 def fetch(base_url: str | None = None, *, timeout: float = 30.0) -> list[ModelCard]:
-    """Read the gateway's catalogue (`GET /models`, public, no key), and let it replace the cards of this process.
+    """Load the gateway's catalogue (`GET /models`, public, no key), and replace the cards of this process.
 
-    What a model requires or rejects is not in the catalogue: those rules are kept from the built-in card of the model
-    or of its family, if there is one.
+    The catalogue does not say what a model requires or rejects. These rules are kept from the built-in card of the
+    model or its family, if it exists.
 
     Args:
         base_url: URL of the API. Default: the environment variable `EMPIRIOLABS_API_BASE`, or the public gateway.
         timeout: seconds.
 
     Raises:
-        InvalidReplyError: the gateway answered with something else. An entry that cannot be read is no error: it is
-            left out, with a warning that names it.
-        openai.APIError: the gateway cannot be reached, or refuses.
+        InvalidReplyError: if the reply is not a catalogue. A malformed entry does not raise: it is skipped, and a
+            warning names it.
+        openai.APIError: if the gateway cannot be reached, or rejects the request.
     """
     return _adopt(get(_base(base_url), "/models", timeout))
 
@@ -45,26 +45,26 @@ def _base(base_url: str | None) -> str:
 def _adopt(reply: object) -> list[ModelCard]:
     entries = reply.get("data") if isinstance(reply, Mapping) else None
     if not isinstance(entries, list):
-        raise InvalidReplyError(f"The gateway's catalogue is no list of models: {excerpt(reply)}.")
+        raise InvalidReplyError(f"The gateway's catalogue must be a list of models, got {excerpt(reply)}.")
     cards = []
     for entry in entries:
         try:
             cards.append(read_entry(entry))
         except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
             name = entry.get("id") if isinstance(entry, Mapping) else None
-            warnings.warn(f"The catalogue's entry {name or excerpt(entry)!r} is left out: {error}", stacklevel=3)
+            warnings.warn(f"The catalogue's entry {name or excerpt(entry)!r} was skipped: {error}", stacklevel=3)
     CARDS.update({found.id: found for found in cards})
     return cards
 
 
 def read_entry(entry: Mapping[str, Any]) -> ModelCard:
-    """Return the card of a catalogue entry. Its field names were seen in clients of the gateway, not documented.
+    """Return the card of a catalogue entry. The field names are undocumented; they were observed in other clients.
 
     Raises:
-        TypeError, ValueError: the entry is no object, has no id, or a number that is none.
+        TypeError, ValueError: if the entry is not an object, has no id, or contains an invalid number.
     """
     if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), str):
-        raise TypeError("it is no object with an id")
+        raise TypeError("it is not an object with an id")
     known = card(entry["id"]) or ModelCard(id=entry["id"], name=entry["id"], input_modalities=None)
     features = {*(entry.get("features") or ()), *(n for n, on in (entry.get("capabilities") or {}).items() if on)}
     formats = entry.get("structured_output")
@@ -80,7 +80,7 @@ def read_entry(entry: Mapping[str, Any]) -> ModelCard:
         "parameters": tuple(_parameter(listed) for listed in entry.get("supported_parameters") or ()),
         "rates": _rates(entry.get("pricing"), known.rates),
     }
-    # Keys are not documented, so one that is missing may just have another name: it takes nothing away.
+    # Keys are undocumented. A missing key may have another name, so it does not clear a value.
     return replace(
         known,
         **{name: value for name, value in found.items() if value},
@@ -91,19 +91,19 @@ def read_entry(entry: Mapping[str, Any]) -> ModelCard:
 
 def _text(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"{excerpt(value)} is no text")
+        raise TypeError(f"{excerpt(value)} is not a string")
     return value
 
 
 def _names(listed: Any) -> tuple[str, ...]:
     if isinstance(listed, str) or not all(isinstance(name, str) for name in listed or ()):
-        raise TypeError(f"{excerpt(listed)} is no list of texts")
+        raise TypeError(f"{excerpt(listed)} is not a list of strings")
     return tuple(listed or ())
 
 
 def _count(value: Any) -> int | None:
     if value is not None and int(value) < 0:
-        raise ValueError(f"{value} is less than nothing")
+        raise ValueError(f"{value} is negative")
     return None if value is None else int(value)
 
 
@@ -131,9 +131,9 @@ _PRICES = {
 
 
 def _rates(pricing: Any, known: Rates | None) -> Rates | None:
-    """Read prices per token. Of several tiers, the first counts: it is the one of short prompts.
+    """Read prices per token. If there are several tiers, the first applies: the tier of short prompts.
 
-    A price that is missing stays what it was: a fee for web search is not among the keys that were seen.
+    A missing price keeps its old value. No key for a web search fee has been observed.
     """
     tier = pricing[0] if isinstance(pricing, list) and pricing else pricing
     if not isinstance(tier, Mapping) or tier.get("prompt") is None or tier.get("completion") is None:
@@ -141,5 +141,5 @@ def _rates(pricing: Any, known: Rates | None) -> Rates | None:
     listed = {name: Decimal(str(price)) for name, price in tier.items() if name in _PRICES and price not in (None, "")}
     found = {_PRICES[name]: price if name == "web_search" else price * 1_000_000 for name, price in listed.items()}
     if not all(price.is_finite() and price >= 0 for price in found.values()):
-        raise ValueError(f"{excerpt(tier)} holds a price that is none")
+        raise ValueError(f"{excerpt(tier)} has an invalid price")
     return replace(known or Rates(Decimal(0), Decimal(0)), **found)

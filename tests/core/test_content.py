@@ -191,7 +191,7 @@ def test_an_image_in_a_tool_result(stream: bool, sandbox: Sandbox, where: dict[s
             list(index_llm.stream_chat(index)) if stream else index_llm.chat(index)
 
     warn_once.cache_clear()
-    with pytest.warns(UserWarning, match="image content of tool results is left out") as told:
+    with pytest.warns(UserWarning, match="image content of tool results was replaced") as told:
         ask_all()
     assert len([warning for warning in told if "is left out" in str(warning.message)]) == 1
     assert [request.body["messages"][-1] for request in sandbox.requests] == [text_only] * 4
@@ -204,9 +204,9 @@ def test_an_image_in_a_tool_result(stream: bool, sandbox: Sandbox, where: dict[s
 
 def test_an_image_of_the_user_is_still_rejected(where: dict[str, Any]) -> None:
     image = HumanMessage([IMAGE])  # type: ignore[list-item]
-    with pytest.raises(UnsupportedContentError, match=r"message 0 \(user\) holds image content"):
+    with pytest.raises(UnsupportedContentError, match=r"message 0 \(user\) contains image content"):
         ChatEmpirioLabs(**where).invoke([image])
-    with pytest.raises(UnsupportedContentError, match=r"message 0 \(user\) holds image content"):
+    with pytest.raises(UnsupportedContentError, match=r"message 0 \(user\) contains image content"):
         EmpirioLabs(**where).chat([ChatMessage(role="user", blocks=[ImageBlock(url=IMAGE["image_url"]["url"])])])  # type: ignore[index]
 
 

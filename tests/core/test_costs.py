@@ -529,7 +529,7 @@ def test_a_model_without_rates_reserves_nothing_and_says_so_once() -> None:
 
 
 def test_reservations_need_a_budget() -> None:
-    with pytest.raises(SettingsError, match="needs budget_usd"), track_cost(reserve=True):
+    with pytest.raises(SettingsError, match="requires budget_usd"), track_cost(reserve=True):
         pass
 
 
@@ -592,7 +592,7 @@ def test_threads_that_do_not_inherit_the_block(sandbox: Sandbox, where: dict[str
 def test_run_must_not_be_given_what_runs_later() -> None:
     async def later() -> None: ...
 
-    with track_cost() as costs, pytest.raises(SettingsError, match="a function that runs at once"):
+    with track_cost() as costs, pytest.raises(SettingsError, match="requires a function that is not a coroutine"):
         costs.run(later)
 
 

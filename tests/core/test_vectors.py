@@ -174,8 +174,8 @@ def _entry(index: int, embedding: Any) -> dict[str, Any]:
         ([_entry(0, [1.0]), _entry(0, [1.0])], "2 texts were sent"),
         ([_entry(0, [1.0]), _entry(1, [1.0, 2.0])], "differ in length"),
         ([_entry(0, []), _entry(1, [])], "differ in length"),
-        ([_entry(0, [1.0]), _entry(1, [float("nan")])], "text 1 holds a number that is not finite"),
-        ([_entry(0, "!"), _entry(1, "!")], "no base64"),
+        ([_entry(0, [1.0]), _entry(1, [float("nan")])], "text 1 contains a number that is not finite"),
+        ([_entry(0, "!"), _entry(1, "!")], "not valid base64"),
         (None, "cannot be read"),
     ],
 )
@@ -257,7 +257,7 @@ def test_vectors_of_another_length_than_asked_for(where: dict[str, Any], lengths
 @pytest.mark.parametrize("places", [[0], [], [0.0, 1, 2], [True, 0, 2], [0, 1, 3]])
 def test_a_ranking_that_is_none_of_these_documents(places: list[Any]) -> None:
     results = [{"index": place, "relevance_score": 0.5} for place in places]
-    with pytest.raises(InvalidReplyError, match="3 documents were sent and 3 wanted"):
+    with pytest.raises(InvalidReplyError, match="3 documents were sent and 3 requested"):
         read_ranking({"output": {"results": results}}, 3)
 
 
@@ -284,7 +284,7 @@ def test_rerank_in_llamaindex(where: dict[str, Any]) -> None:
     found = rerank.postprocess_nodes(nodes, query_str="the cat")
     assert [(node.text, node.score) for node in found] == [(TEXTS[1], 1.0), (TEXTS[2], 0.5)]
     assert asyncio.run(rerank.apostprocess_nodes(nodes, query_str="the cat"))[0].text == TEXTS[1]
-    with pytest.raises(SettingsError, match="needs a query"):
+    with pytest.raises(SettingsError, match="requires a query"):
         rerank.postprocess_nodes(nodes)
 
 
@@ -341,7 +341,10 @@ async def test_an_empty_text_is_sent_as_it_is(chain: EmpirioLabsEmbeddings, sand
 
 def test_rerank_refuses(where: dict[str, Any], sandbox: Sandbox) -> None:
     rerank = LangChainRerank(**where)
-    for documents, told in ((["x"] * 501, "501 documents"), (["a", 1], r"documents\[1\] is a int")):
+    for documents, told in (
+        (["x"] * 501, "at most 500 documents, got 501"),
+        (["a", 1], r"documents\[1\] must be a string, got int"),
+    ):
         with pytest.raises(SettingsError, match=told):
             rerank.rerank("q", documents)
     with pytest.raises(SettingsError, match=r"query\[0\] is empty"):

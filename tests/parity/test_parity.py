@@ -130,7 +130,7 @@ def test_an_image_for_a_family_that_accepts_images(name: str, sandbox: Sandbox, 
     for model, taken in (("deepseek-v4-1-flash", True), ("deepseek-v4-flash-0731", False)):
         case = Case("image", conversation=[{"role": "user", "content": image}], settings={"model": model})
         if not taken:
-            with pytest.raises(UnsupportedContentError, match="holds image content"):
+            with pytest.raises(UnsupportedContentError, match="contains image content"):
                 DRIVERS[name](case, where, False)
             continue
         assert DRIVERS[name](case, where, False).text
