@@ -1,4 +1,4 @@
-"""Where and how to connect: the fields that every class of this package has."""
+"""Connection settings: the fields that all classes of this package share."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def _looks_like_a_model(value: object) -> bool:
 
 
 class ConnectionFields(BaseModel):
-    """The fields about the connection, and the transport that they make.
+    """The connection fields, and the transport that uses them.
 
     Raises:
-        SettingsError: an argument is misspelt, out of range or contradicts another.
+        SettingsError: if an argument is misspelt or out of range, or contradicts another argument.
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
@@ -66,7 +66,7 @@ class ConnectionFields(BaseModel):
         exclude=True,
         repr=False,
     )
-    """API key. Default: the environment variable `EMPIRIOLABS_API_KEY`. Never in a repr, dump or pickle."""
+    """API key. Default: the environment variable `EMPIRIOLABS_API_KEY`. It never appears in a repr, dump or pickle."""
 
     base_url: str = Field(
         default="",
@@ -76,19 +76,19 @@ class ConnectionFields(BaseModel):
     """URL of the API. Default: the environment variable `EMPIRIOLABS_API_BASE`, or the public gateway."""
 
     timeout: Any = Field(default=DEFAULT_TIMEOUT, validation_alias=AliasChoices("timeout", "request_timeout"))
-    """Seconds without a byte after which a request fails, or an `openai.Timeout`. Default: 900."""
+    """Read timeout: the longest wait between two bytes, in seconds, or an `openai.Timeout`. Default: 900."""
 
     total_timeout: float | None = None
-    """Seconds for a whole call, more than 0: from the first attempt to the end of the answer, with retries, the waits
-    between them, and a whole stream. Exact in async code; in sync code a call may end one read late, and a broken
-    reply is not repeated. Default: no limit."""
+    """Seconds for a complete call, more than 0: from the first attempt to the end of the answer or stream, including
+    retries and the waits between them. Exact in async code. In sync code, a call may end one read late, and a broken
+    reply is not retried. Default: no limit."""
 
     max_retries: Annotated[int, Field(strict=True, ge=0)] = 2
-    """How often the OpenAI client repeats a request after 408, 409, 429, 5xx or a lost connection, 0 or more.
+    """Maximum number of retries after 408, 409, 429, 5xx or a lost connection, 0 or more. The OpenAI client retries.
     Default: 2."""
 
     default_headers: dict[str, str] | None = Field(default=None, exclude=True, repr=False)
-    """Further HTTP headers of every request. They may hold credentials, so they are in no repr, dump or pickle."""
+    """Additional HTTP headers for every request. They may contain credentials: reprs, dumps and pickles omit them."""
 
     http_client: Any = Field(default=None, exclude=True, repr=False)
     """HTTP client for synchronous calls, such as `openai.DefaultHttpxClient(proxy=...)`."""
@@ -109,12 +109,12 @@ class ConnectionFields(BaseModel):
             first: object = positional[0]
             shown = f"{name}(model={first!r})" if _looks_like_a_model(first) else f"{name}(model=...)"
             del positional, first, arguments
-            raise UsageError(f"{name} takes arguments by name: {shown}.")
+            raise UsageError(f"{name} accepts only keyword arguments: {shown}.")
         try:
             super().__init__(**arguments)
         except ValidationError as error:
-            # pydantic's error would print, and hand on in errors(), all that was passed: the key too. Tools that
-            # report errors with the local variables would show it as well.
+            # pydantic's error would contain all arguments, including the key, in its text and in errors(). Tools that
+            # report local variables would show the key too.
             told = sentences(error, type(self))
         else:
             return
@@ -122,7 +122,7 @@ class ConnectionFields(BaseModel):
         raise SettingsError(told)
 
     def model_post_init(self, context: Any, /) -> None:
-        """Go on to the framework's own. Without this, pydantic's, which is made for `_gateway`, would be the last."""
+        """Call the framework's own method. Pydantic's method, which exists because of `_gateway`, would not call it."""
         super().model_post_init(context)
 
     @field_validator("api_key", mode="before")
@@ -167,35 +167,35 @@ class ConnectionFields(BaseModel):
         return value
 
     def __repr_args__(self) -> Any:
-        """Hide a URL that was assigned with a user name, a password or a query."""
+        """Hide an assigned URL that contains a user name, a password or a query."""
         for name, value in super().__repr_args__():
             yield name, "<hidden>" if name == "base_url" and set(str(value)) & set("@?#") else value
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Leave out the key, and what cannot travel."""
+        """Leave out the key, and values that cannot be pickled."""
         state = super().__getstate__()
         values = {name: None if name in _STAYS_HERE else value for name, value in state["__dict__"].items()}
         private = {**(state.get("__pydantic_private__") or {}), "_gateway": None}
         return {**state, "__dict__": values, "__pydantic_private__": private}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        """Take the key from the environment."""
+        """Read the key from the environment."""
         super().__setstate__(state)
         if self.api_key is None and os.environ.get(KEY_VARIABLE):
             self.api_key = SecretStr(os.environ[KEY_VARIABLE])
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
-        """Copy all but the HTTP clients, which cannot be copied: the copy uses the same ones."""
+        """Copy everything except the HTTP clients, which cannot be copied. The copy uses the same clients."""
         memo = {} if memo is None else memo
         memo.update({id(client): client for client in (self.http_client, self.http_async_client) if client is not None})
         return super().__deepcopy__(memo)
 
     @property
     def gateway(self) -> Gateway:
-        """The transport for the present settings. Made anew when they change.
+        """The transport for the current settings. It is recreated when they change.
 
         Raises:
-            MissingKeyError: there is no API key.
+            MissingKeyError: if there is no API key.
         """
         connection, gateway = self._connection(), self._gateway
         if gateway is None or gateway.connection != connection:
@@ -206,12 +206,11 @@ class ConnectionFields(BaseModel):
         return gateway
 
     def _connection(self) -> Connection:
-        # Values that were assigned, copied or unpickled have not been checked.
+        # Values that were assigned, copied or unpickled are not validated yet.
         if self.api_key is None:
             raise MissingKeyError(
-                f"There is no API key. Set the environment variable {KEY_VARIABLE} or pass api_key. Unpickled models "
-                "read the key from the environment only. To try without one: from empiriolabs_core.sandbox import "
-                "stand_in; stand_in()."
+                f"No API key. Set {KEY_VARIABLE}, or pass api_key. Create a key at "
+                "https://platform.empiriolabs.ai/dashboard/api-keys."
             )
         return Connection(
             base_url=check_url(_url(self.base_url)),
@@ -226,5 +225,5 @@ class ConnectionFields(BaseModel):
 
 
 def _url(value: Any) -> Any:
-    """Return the URL of the API; if it is not set, that of the environment or the public gateway."""
+    """Return the URL of the API. If it is not set, use the environment variable, or else the public gateway."""
     return value or os.environ.get(BASE_VARIABLE) or DEFAULT_API_BASE

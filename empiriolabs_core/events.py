@@ -1,7 +1,7 @@
-"""Server-sent events: bytes of a response go in, parsed JSON values come out.
+"""Decode server-sent events: the input is the bytes of a response, the output is parsed JSON values.
 
-The format is that of the WHATWG HTML standard, section 9.2, "Server-sent events". The OpenAI client's decoder raises
-errors on valid streams (events without data, a byte order mark), and it hides `[DONE]`.
+The format is defined in the WHATWG HTML standard, section 9.2, "Server-sent events". The OpenAI client's own decoder
+raises errors for valid streams (events without data, a byte order mark) and hides `[DONE]`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Done:
-    """The type of `DONE`, the value that stands for the event `[DONE]`."""
+    """The type of `DONE`, the sentinel for the event `[DONE]`."""
 
     def __repr__(self) -> str:
         """Return the event's text."""
@@ -24,34 +24,34 @@ class Done:
 
 
 DONE: Final = Done()
-"""The event `[DONE]`, by which OpenAI-compatible servers end a stream."""
+"""Sentinel for the event `[DONE]`, with which OpenAI-compatible servers end a stream."""
 
 
 class EventDecoder:
     """Decodes the events of one stream.
 
-    Each event's data is parsed as JSON. Events without data are skipped. Besides the standard, two forms in which
-    servers report an error are read: a line `error: {...}` in place of data (GPUStack, llama.cpp), and an event named
-    `error`, whose data becomes `{"error": ...}` unless it has an `error` already.
+    The data of every event is parsed as JSON. Events without data are skipped. Two formats of errors outside the
+    standard are supported: a line `error: {...}` instead of data (GPUStack, llama.cpp), and an event named `error`,
+    whose data becomes `{"error": ...}` unless it already has an `error`.
 
-    Time is linear in the number of bytes, however they are cut into reads.
+    Time is linear in the number of bytes, independent of the size of the reads.
 
     Attributes:
-        begun: whether an event with data has come.
+        begun: whether an event with data was received.
     """
 
     def __init__(self) -> None:
         self.begun = False
         self._line: list[bytes] = []
-        """The pieces of a line whose end has not come."""
+        """The parts of an incomplete line."""
         self._data: list[bytes] = []
-        """The lines of data of an event whose end has not come."""
+        """The data lines of an incomplete event."""
         self._name = b""
         self._first_line = True
         self._skip_line_feed = False
 
     def feed(self, read: bytes) -> Iterator[Any]:
-        """Yield the values of the events that end within the next bytes of the stream, or `DONE`.
+        """Yield the values of the events that end in the next bytes of the stream, or `DONE`.
 
         Raises:
             UnicodeDecodeError, ValueError, RecursionError: if an event's data is not valid JSON.
@@ -74,7 +74,7 @@ class EventDecoder:
                 yield from self._field(line)
 
     def _lines(self, read: bytes) -> list[bytes]:
-        """Return the lines that end within the next bytes. A line ends at CR, LF or CRLF."""
+        """Return the lines that end in the next bytes. A line ends with CR, LF or CRLF."""
         if self._skip_line_feed and read:
             read = read.removeprefix(b"\n")
             self._skip_line_feed = False
@@ -95,7 +95,7 @@ class EventDecoder:
         return lines
 
     def _field(self, line: bytes) -> Iterator[Any]:
-        """Read a line that is neither data with a colon, nor empty, nor a comment."""
+        """Read any other line: not data with a colon, not empty and not a comment."""
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
@@ -124,12 +124,12 @@ def parse(data: bytes) -> Any:
     except ValueError:
         if data.startswith(b"[DONE]"):
             return DONE
-        # It accepts what the faster parser does not: half of a surrogate pair, hundreds of nested lists.
+        # The standard parser also accepts unpaired surrogates and hundreds of nested lists.
         return json.loads(data.decode())
 
 
 def _as_error(data: bytes) -> Any:
-    """Return what a server reported as an error, as an object with an `error`."""
+    """Return an error that a server reported, as an object with the key `error`."""
     try:
         value = parse(data)
     except ValueError:

@@ -1,7 +1,7 @@
-"""The transport: a request body goes in, plain dictionaries come out.
+"""The transport: it sends request bodies and returns plain dictionaries.
 
-Connections, TLS, retries, timeouts and status errors are the OpenAI client's. It is called below its typed layer
-(`cast_to=object`). Server-sent events are decoded by `events`.
+The OpenAI client handles connections, TLS, retries, timeouts and status errors. It is called below its typed layer
+(`cast_to=object`). The module `events` decodes server-sent events.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ from empiriolabs_core.surrogates import encodable
 
 _Result = TypeVar("_Result")
 _MOST_KEPT = 10_000_000
-"""Bytes of a body that are kept while no event has come."""
+"""Maximum number of bytes of a body that are kept before the first event."""
 
 
 class Request(NamedTuple):
-    """What one call sends.
+    """The request of one call.
 
     Attributes:
         body: the JSON body, in the internal form.
         options: the OpenAI client's options for this request, such as `timeout`.
         endpoint: the endpoint of a chat request.
-        wire: the body as the endpoint has it; `None` if that is the internal form.
+        wire: the body in the endpoint's format; `None` if that is the internal form.
     """
 
     body: JSON
@@ -65,27 +65,27 @@ class Request(NamedTuple):
 
 
 class Bill(Protocol):
-    """What a meter returns for one call. Either `settle` or `cancel` is called when the call is over."""
+    """The object that a meter returns for one call. `settle` or `cancel` is called when the call ends."""
 
     def settle(self, usage: Mapping[str, Any] | None, /) -> None:
-        """Count the call. `None`: it was served, perhaps, but its usage is unknown."""
+        """Count the call. `None` means that the call may have been served but its usage is unknown."""
 
     def lose(self) -> None:
-        """Count an attempt of unknown cost that the client repeated."""
+        """Count an attempt of unknown cost that the client retried."""
 
     def cancel(self) -> None:
-        """Forget the call: it was not served."""
+        """Discard the call, because it was not served."""
 
 
 Meter = Callable[[Mapping[str, Any]], Bill]
-"""Called with the body when a request is sent. Raises an error to block the request."""
+"""Callable that receives the body before a request is sent. It raises an error to block the request."""
 
 
 class Call:
     """One call in progress.
 
     Attributes:
-        usage: what the reply reported.
+        usage: the usage that the reply reported.
     """
 
     def __init__(self, bill: Bill) -> None:
@@ -94,13 +94,13 @@ class Call:
         self._sent = False
 
     def attempt(self) -> None:
-        """Note that the client makes an attempt. One before it that was sent and not answered is lost."""
+        """Record that the client starts an attempt. An earlier attempt that was sent but not answered is lost."""
         if self._sent:
             self._bill.lose()
         self._sent = False
 
     def trace(self, event: str, _: object) -> None:
-        """Note what the HTTP library reports: whether bytes of the request went out."""
+        """Record from the HTTP library's trace whether bytes of the request were sent."""
         self._sent = self._sent or event.endswith("send_request_headers.started")
 
     async def atrace(self, event: str, _: object) -> None:
@@ -108,11 +108,11 @@ class Call:
         self.trace(event, _)
 
     def answered(self, status: int) -> None:
-        """Note the status of a reply. Only success is billed."""
+        """Record the status of a reply. Only successful calls are billed."""
         self._sent = self._sent and status < 300
 
     def note(self, request: Request, reply: object) -> object:
-        """Return a reply, and note its usage. No frame of an error shows it: it may repeat the key."""
+        """Return a reply, and record its usage. Error frames do not contain the reply, since it may repeat the key."""
         self.usage = _usage(request, reply)
         return reply
 
@@ -153,12 +153,12 @@ async def _anote_status(response: Any) -> None:
 
 _HOOKS: Any = {"request": [_watch], "response": [_note_status]}
 _ASYNC_HOOKS: Any = {"request": [_awatch], "response": [_anote_status]}
-"""The OpenAI client reports only the number of its retries, not the reasons. Some were billed, others were not."""
+"""The OpenAI client reports only the number of its retries, not their reasons. Some attempts were billed."""
 
 _NOT_CONNECTED = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "LocalProtocolError"}
 )
-"""What the HTTP library raises before a request is sent."""
+"""Errors that the HTTP library raises before a request is sent."""
 
 
 def _was_not_served(error: BaseException, request: Request) -> bool:
@@ -171,9 +171,9 @@ def _was_not_served(error: BaseException, request: Request) -> bool:
 
 
 class Gateway:
-    """The OpenAI client, pointed at one gateway. Clients are made when they are first needed.
+    """OpenAI clients for one gateway. Clients are created when they are first needed.
 
-    A copy of a gateway holds no client. Safe to use from many threads and event loops.
+    A copy of a gateway contains no clients. Safe to use from several threads and event loops.
     """
 
     def __init__(self, connection: Connection, meter: Meter) -> None:
@@ -191,25 +191,25 @@ class Gateway:
         )
 
     def forget(self) -> None:
-        """Forget the clients without closing their connections, which may be another process's too."""
+        """Discard the clients without closing their connections, which another process may share."""
         self._client = None
         self._async_clients = weakref.WeakKeyDictionary()
 
     def __deepcopy__(self, memo: object) -> Gateway:
-        """Return a gateway to the same place that has no client yet."""
+        """Return a gateway with the same connection and without clients."""
         return Gateway(self.connection, self._meter)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Refuse to be pickled: the connection holds the key."""
-        raise UsageError("A Gateway holds an API key and cannot be pickled.")
+        """Prevent pickling, because the connection contains the key."""
+        raise UsageError("A Gateway contains an API key and cannot be pickled.")
 
     @property
     def client(self) -> openai.OpenAI:
         """The OpenAI client.
 
         Raises:
-            UsageError: `http_client` is closed, or belongs to the process that this one was forked from.
-            SettingsError: the proxy settings of the environment cannot be used.
+            UsageError: if `http_client` is closed, or belongs to the process from which this one was forked.
+            SettingsError: if the proxy settings of the environment are invalid.
         """
         check_usable(self.connection.http_client, "http_client")
         client = self._client
@@ -232,8 +232,8 @@ class Gateway:
         """The asynchronous OpenAI client of the running event loop. Connections cannot change loops.
 
         Raises:
-            UsageError: `http_async_client` is closed, or belongs to the process that this one was forked from.
-            SettingsError: the proxy settings of the environment cannot be used.
+            UsageError: if `http_async_client` is closed, or belongs to the process from which this one was forked.
+            SettingsError: if the proxy settings of the environment are invalid.
         """
         check_usable(self.connection.http_async_client, "http_async_client")
         loop = asyncio.get_running_loop()
@@ -247,18 +247,18 @@ class Gateway:
         return client
 
     def async_limit(self, most: int) -> asyncio.Semaphore:
-        """Return what holds the running event loop's requests of one kind to a number at a time."""
+        """Return the semaphore that limits concurrent requests of one kind in the running event loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._limits:
             _drop_closed(self._limits)
         return self._limits.setdefault(loop, {}).setdefault(most, asyncio.Semaphore(most))
 
     def complete(self, request: Request) -> JSON:
-        """Return one whole chat completion."""
+        """Return a chat completion that is not streamed."""
         return self._post(request.endpoint.path, request, _completion_reader(request.endpoint))
 
     async def acomplete(self, request: Request) -> JSON:
-        """Return one whole chat completion."""
+        """Return a chat completion that is not streamed."""
         return await self._apost(request.endpoint.path, request, _completion_reader(request.endpoint))
 
     def send(self, path: str, request: Request) -> JSON:
@@ -311,7 +311,7 @@ class Gateway:
                             for read in reads:
                                 spend(read)
             finally:
-                # An error must not show it: it may repeat the key.
+                # Keep it out of the error's frames: it may repeat the key.
                 read = b""
                 call.usage = check.usage
 
@@ -353,14 +353,14 @@ class Gateway:
         elif "timeout" in options:
             options["timeout"] = phases(options["timeout"])
         if request.endpoint.headers:
-            # The user's headers have precedence. The client puts those of a request over the model's.
+            # The user's headers take precedence. The client lets headers of a request override the model's headers.
             given = {name.lower() for name in (*dict(self.connection.headers), *options.get("headers", ()))}
             needed = {name: value for name, value in request.endpoint.headers.items() if name not in given}
             options["headers"] = Headers({**needed, **options.get("headers", {})})
         return {"body": encodable(request.sent), "cast_to": cast_to, "options": options}
 
     def _limit(self, request: Request) -> TimeLeft | None:
-        """Return the time that is left of a call, if that is limited."""
+        """Return the time that is left for a call; `None` without a limit."""
         total = request.options.get("total_timeout", self.connection.total_timeout)
         return None if total is None else TimeLeft(request.options.get("timeout", self.connection.timeout), total)
 
@@ -371,7 +371,7 @@ class Gateway:
 
     @contextlib.contextmanager
     def _metered(self, request: Request) -> Iterator[Call]:
-        """Count one call when it is over. Check budgets now: this is when the request is sent."""
+        """Check budgets now, when the request is sent, and count the call when it ends."""
         call, failed = Call(self._meter(request.body)), None
         _in_progress.set(call)
         try:
@@ -380,7 +380,7 @@ class Gateway:
             failed = error
             raise
         finally:
-            # A token could not be reset where a stream is closed in another context.
+            # No token is used: a stream may be closed in another context, where a token cannot be reset.
             _in_progress.set(None)
             call.end(failed, request)
 
@@ -391,14 +391,14 @@ class Gateway:
             client.close()
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop's client. A passed `http_async_client` stays open."""
+        """Close the connections of the running event loop's client. A passed-in `http_async_client` stays open."""
         client = self._async_clients.pop(asyncio.get_running_loop(), None)
         if client is not None and self.connection.http_async_client is None:
             await client.close()
 
 
 def _completion_reader(endpoint: Endpoint) -> Callable[[object], JSON]:
-    """Return the function that reads and checks a whole reply of an endpoint."""
+    """Return the function that reads and checks a complete reply of an endpoint."""
     if endpoint is CHAT:
         return check_completion
 
@@ -410,13 +410,13 @@ def _completion_reader(endpoint: Endpoint) -> Callable[[object], JSON]:
 
 
 def _usage(request: Request, reply: object) -> Mapping[str, Any] | None:
-    """Return the tokens that a reply reports. They count even if the rest of it is not what was asked for."""
+    """Return the tokens that a reply reports. They count even if the rest of the reply is invalid."""
     usage = request.endpoint.read_usage(reply.get("usage")) if isinstance(reply, Mapping) else None
     return usage if isinstance(usage, Mapping) else None
 
 
 def _parsed(reply: object) -> object:
-    """Return the JSON of a reply that the client left as text, since its content type is missing or another."""
+    """Parse a reply that the client returned as text because its content type is missing or not JSON."""
     if isinstance(reply, str):
         with contextlib.suppress(ValueError, RecursionError):
             return parse(reply.removeprefix("\ufeff").encode())
@@ -424,9 +424,9 @@ def _parsed(reply: object) -> object:
 
 
 def _read(reply: openai.HttpxBinaryResponseContent) -> object:
-    """Return the JSON of a whole reply, or its text if it is not JSON, a web page for instance.
+    """Return the JSON of a complete reply, or its text if it is not JSON, such as a web page.
 
-    The content type is not looked at. Reading the bytes here takes a fifth of the client's time for embeddings.
+    The content type is ignored. Parsing the bytes here needs a fifth of the client's time for embeddings.
     """
     return _read_content(reply.content, reply.response.status_code)
 
@@ -434,7 +434,7 @@ def _read(reply: openai.HttpxBinaryResponseContent) -> object:
 def _read_content(content: bytes, status: int) -> object:
     if not content.strip():
         raise InvalidReplyError(
-            f"The gateway answered {status} with an empty body. Check that base_url ends with the API's path, such as "
+            f"The gateway returned {status} with an empty body. Check that base_url ends with the API's path, such as "
             "/v1."
         )
     content = content.removeprefix(b"\xef\xbb\xbf")
@@ -447,8 +447,8 @@ def _read_content(content: bytes, status: int) -> object:
 
 
 def _drop_closed(of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
-    """Let go of what belongs to event loops that are over. It refers to its loop, so it would never be freed."""
-    # The references are copied at once, since other threads add loops meanwhile.
+    """Discard objects of closed event loops. They refer to their loop, so they would never be freed."""
+    # Copy the references first, since other threads may add loops.
     for reference in of_loops.keyrefs():
         loop = reference()
         if loop is not None and loop.is_closed():
@@ -456,23 +456,23 @@ def _drop_closed(of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, 
 
 
 def _close(http_client: Any, process: int) -> None:
-    """Close an HTTP client in the process that created it. In a fork, its lock may be held for ever."""
+    """Close an HTTP client, only in the process that created it. In a fork, its lock may be held forever."""
     if os.getpid() == process:
         http_client.close()
 
 
 _gateways: weakref.WeakSet[Gateway] = weakref.WeakSet()
-# Reentrant: while it is held, the garbage collector may run code that uses a gateway.
+# Reentrant: while the lock is held, the garbage collector may run code that uses a gateway.
 _creating = threading.RLock()
 
 
 def one_at_a_time() -> threading.RLock:
-    """Return the lock that is held while something is created of which there must be one for all threads."""
+    """Return the lock for creating objects that all threads share."""
     return _creating
 
 
 def _start_anew() -> None:
-    """Let go of what a fork inherits: connections, which would mix up answers, and a lock that may be held."""
+    """Discard inherited state after a fork: connections, which would mix up answers, and a lock that may be held."""
     global _creating
     _creating = threading.RLock()
     for gateway in list(_gateways):
@@ -484,14 +484,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def get(base_url: str, path: str, timeout: float) -> object:
-    """Return the JSON of a public route. No key is sent."""
+    """Return the JSON of a public route. The key is not sent."""
     connection = public_connection(base_url, timeout)
     with typed_errors(connection), own_http_client(openai.DefaultHttpxClient) as http_client:
         return _parsed(sync_client(connection, http_client).get(path, cast_to=object, options=_public_options()))
 
 
 async def get_async(base_url: str, path: str, timeout: float) -> object:
-    """Return the JSON of a public route. No key is sent."""
+    """Return the JSON of a public route. The key is not sent."""
     connection = public_connection(base_url, timeout)
     await _load_off_the_loop()
     with typed_errors(connection):
@@ -508,13 +508,13 @@ _loaded = threading.Event()
 
 
 def _load() -> None:
-    """Import what the first asynchronous request needs, and make the TLS context."""
+    """Import the modules that the first async request needs, and create the TLS context."""
     with one_at_a_time():
-        # What fails here fails again, and is reported, where it is needed.
+        # An error here is raised again, and reported, where the object is needed.
         with contextlib.suppress(Exception):
             if not _loaded.is_set():
                 own_http_client(openai.DefaultAsyncHttpxClient)
-                # anyio imports its module for asyncio when an event loop first uses it.
+                # anyio imports its asyncio backend at its first use in an event loop.
                 import anyio
 
                 anyio.run(anyio.sleep, 0)
@@ -522,13 +522,13 @@ def _load() -> None:
 
 
 async def _load_off_the_loop() -> None:
-    """Do what takes a tenth of a second, once in a process, in a thread, so that the event loop goes on."""
+    """Run preparations that need a tenth of a second, once per process, in a thread to keep the event loop running."""
     if not _loaded.is_set():
         await asyncio.to_thread(_load)
 
 
 def _read_in_time(client: openai.OpenAI, path: str, arguments: Any, limit: TimeLeft) -> object:
-    """Return the JSON of a whole reply. It is read in pieces, so that one that trickles in ends in time."""
+    """Return the JSON of a complete reply. It is read in chunks, so that the time limit also ends a slow reply."""
     stream_cls = openai.Stream[object]
     with client.post(path, **arguments, stream=True, stream_cls=stream_cls) as stream:
         body = bytearray()
@@ -539,10 +539,10 @@ def _read_in_time(client: openai.OpenAI, path: str, arguments: Any, limit: TimeL
 
 
 async def _in_time(awaited: Coroutine[Any, Any, _Result], limit: TimeLeft | None) -> _Result:
-    """Return what a coroutine returns.
+    """Return the result of a coroutine.
 
     Raises:
-        NoAnswerInTimeError: it takes longer than is left.
+        NoAnswerInTimeError: if it needs longer than the time that is left.
     """
     if limit is None:
         return await awaited
@@ -553,7 +553,7 @@ async def _in_time(awaited: Coroutine[Any, Any, _Result], limit: TimeLeft | None
 
 
 async def _reads(response: Any, limit: TimeLeft | None) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of a response as they come, as long as there is time."""
+    """Yield the bytes of a response as they arrive, until the time limit."""
     async with contextlib.aclosing(response.aiter_bytes()) as reads:
         if limit is None:
             async for read in reads:
@@ -568,12 +568,12 @@ async def _next(reads: AsyncGenerator[bytes, None]) -> bytes | None:
 
 
 class _StreamReader:
-    """Reads one streamed answer: bytes go in, checked chunks come out.
+    """Converts the bytes of one streamed answer to checked chunks.
 
-    The content type is not looked at, since some servers send event streams under another one.
+    The content type is ignored, since some servers send event streams with another content type.
 
     Attributes:
-        done: whether `[DONE]` has come. Nothing after it belongs to the answer.
+        done: whether `[DONE]` was received. The answer ends there.
     """
 
     def __init__(self, response: Any, check: StreamCheck, endpoint: Endpoint) -> None:
@@ -584,10 +584,10 @@ class _StreamReader:
         self._check = check
         self._decoder = EventDecoder()
         self._start = bytearray()
-        """The body up to its first event, in case it is not an event stream."""
+        """The body before its first event, in case it is not an event stream."""
 
     def chunks(self, read: bytes) -> Iterator[JSON]:
-        """Yield the chunks that end within the next bytes of the body."""
+        """Yield the chunks that end in the next bytes of the body."""
         decoder, see, translate = self._decoder, self._check.see, self._translate
         if not decoder.begun and len(self._start) < _MOST_KEPT:
             self._start += read
@@ -601,13 +601,13 @@ class _StreamReader:
                 yield see(chunk)
 
     def end(self) -> None:
-        """Raise an error if the body was not a whole answer."""
+        """Raise an error if the body was not a complete answer."""
         if not self._decoder.begun:
             self._check_body(self._start.decode(errors="replace").strip())
         self._check.end()
 
     def _check_body(self, text: str) -> None:
-        """Raise an error if a body without events is not an event stream. Note the usage that it reports."""
+        """Raise an error if a body without events is not an event stream. Records the usage that the body reports."""
         found: Any = None
         with contextlib.suppress(ValueError, RecursionError):
             found = parse(text.encode())
@@ -619,7 +619,7 @@ class _StreamReader:
             return
         got = repr(excerpt(text)) if text else "an empty body"
         raise InvalidReplyError(
-            f"A stream was asked for, but the gateway answered {self._response.status_code} with {got} "
+            f"A stream was requested, but the gateway returned {self._response.status_code} with {got} "
             f"({content_type}). "
             "Check that base_url ends with the API's path, such as /v1."
         )

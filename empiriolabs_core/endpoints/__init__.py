@@ -1,7 +1,7 @@
-"""The endpoints of the gateway. Each translates between its wire and the internal form, chat-completions dictionaries.
+"""The endpoints of the gateway. They translate between wire formats and the internal form.
 
-An endpoint's module contains `write_body`, `read_reply`, `read_usage` and a `StreamReader`. Everything else in this
-package sees the internal form only.
+The internal form is the chat-completions dictionary. An endpoint's module contains `write_body`, `read_reply`,
+`read_usage` and a `StreamReader`. All other code in this package uses only the internal form.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ class Reader(Protocol):
     """Reads the events of one stream, in order."""
 
     def read(self, event: Any) -> JSON | None:
-        """Return the chunk that an event stands for, in the internal form; `None` if it adds nothing."""
+        """Convert an event to a chunk in the internal form; `None` if the event adds nothing."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint, as the gateway uses it.
+    """Functions and properties of one endpoint.
 
     Attributes:
-        name: its name, the last part of its path.
-        path: its path below the base URL.
-        headers: HTTP headers that it needs.
+        name: name of the endpoint, the last part of its path.
+        path: path below the base URL.
+        headers: required HTTP headers.
         write_body: translates a request body from the internal form.
-        read_reply: translates a whole reply to the internal form.
+        read_reply: translates a complete reply to the internal form.
         read_usage: translates token counts to the internal form.
-        reader: creates the reader for one stream; `None` if events are chunks already.
+        reader: creates the reader for one stream; `None` if events are already chunks.
     """
 
     name: str
@@ -55,7 +55,7 @@ CHAT = Endpoint(
     chat_completions.read_usage,
     None,
 )
-"""Chat completions, the default."""
+"""The default endpoint."""
 
 ENDPOINTS: dict[str, Endpoint] = {
     CHAT.name: CHAT,

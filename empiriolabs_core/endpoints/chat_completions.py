@@ -1,4 +1,4 @@
-"""Chat completions: its wire is the internal form, so nothing is translated."""
+"""The chat completions endpoint. Its wire format is the internal form, so nothing is translated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write_body(body: JSON) -> JSON:
 
 
 def read_reply(reply: JSON) -> JSON:
-    """Return a whole reply in the internal form."""
+    """Return a complete reply in the internal form."""
     return reply
 
 

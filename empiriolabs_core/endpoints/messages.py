@@ -1,4 +1,4 @@
-"""`POST /v1/messages`: Anthropic's Messages wire."""
+"""Translate to and from Anthropic's Messages format, for `POST /v1/messages`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PATH = "/messages"
 HEADERS = {"anthropic-version": "2023-06-01"}
 
 DEFAULT_MAX_TOKENS = 4096
-"""`max_tokens` for a model without a card: the gateway's default on chat completions. The field is required here."""
+"""`max_tokens` for a model without a card: the gateway default on chat completions. The field is required here."""
 
 _MISSING = CHAT_ONLY | {
     "logprobs",
@@ -63,7 +63,7 @@ _HEAD = {"id": "id", "model": "model"}
 _JSON_OBJECT = "Answer with one JSON object and nothing else."
 _CHOICES = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
 _ORDER = {"thinking": 0, "tool_result": 0, "tool_use": 2}
-"""Thinking comes first in an assistant turn and calls last; results come first in a user turn."""
+"""Order of blocks: in an assistant turn, thinking is first and calls are last; in a user turn, results are first."""
 
 FINISH_REASONS = {
     "end_turn": "stop",
@@ -73,11 +73,11 @@ FINISH_REASONS = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-"""The internal form's name of each `stop_reason`. Others are kept."""
+"""Maps `stop_reason` values to finish reasons of the internal form. Unknown values are kept."""
 
 
 def write_body(body: JSON) -> JSON:
-    """Return the body to send for a body in the internal form.
+    """Translate a request body from the internal form.
 
     Raises:
         SettingsError: if a field or a message cannot be expressed on this endpoint.
@@ -115,10 +115,12 @@ def _limit(body: JSON) -> Any:
 
 
 def _turns(messages: Sequence[JSON]) -> list[JSON]:
-    """Return the turns of a conversation. Users and assistants alternate, so neighbors of one role become one turn.
+    """Return the turns of a conversation. Roles must alternate, so adjacent turns of the same role are joined.
+
+    Empty turns are left out, since servers reject them.
 
     Raises:
-        SettingsError: if nothing is left to send: empty turns are rejected, so they are left out.
+        SettingsError: if no turn is left to send.
     """
     turns: list[JSON] = []
     for message in messages:
@@ -132,7 +134,7 @@ def _turns(messages: Sequence[JSON]) -> list[JSON]:
             turns.append({"role": role, "content": blocks})
     if not turns:
         raise SettingsError(
-            f"endpoint={NAME!r} needs a message of a user or an assistant that is not empty; the messages have none."
+            f"endpoint={NAME!r} requires at least one user or assistant message that is not empty. Add one."
         )
     return [{**turn, "content": _ordered(turn["content"])} for turn in turns]
 
@@ -154,11 +156,11 @@ def _user(message: JSON) -> list[JSON]:
 def _assistant(message: JSON) -> list[JSON]:
     reasoning, text, calls = read_reasoning(message), read_text(message), message.get("tool_calls") or []
     if not text and not calls:
-        # A turn of nothing but thinking is rejected. (Anthropic)
+        # A turn that contains only thinking is rejected. (Anthropic)
         return []
     blocks: list[JSON] = []
     if reasoning is not None:
-        # The gateway translates to chat completions and back, where a signature has no place. An empty one is safe.
+        # The gateway translates to chat completions and back, which loses signatures. An empty signature is safe.
         blocks.append({"type": "thinking", "thinking": reasoning, "signature": ""})
     if text:
         blocks.append({"type": "text", "text": text})
@@ -188,7 +190,7 @@ def _block(part: JSON) -> JSON:
 
 
 def _source(url: str) -> JSON:
-    """Return the source of an image or document: a data URL as base64, any other URL as it is."""
+    """Return the source of an image or document: base64 for a data URL, any other URL unchanged."""
     kind, comma, data = url.partition(";base64,")
     if comma and kind.startswith("data:"):
         return {"type": "base64", "media_type": kind.removeprefix("data:"), "data": data}
@@ -243,7 +245,7 @@ _COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_toke
 def read_usage(usage: Any) -> Any:
     """Return token counts in the internal form. Counts under unknown names are kept.
 
-    `input_tokens` are those that were neither read from the cache nor written to it. (Anthropic)
+    `input_tokens` excludes tokens that were read from the cache or written to it. (Anthropic)
     """
     if not isinstance(usage, Mapping) or "prompt_tokens" in usage:
         return usage
@@ -265,7 +267,7 @@ def read_usage(usage: Any) -> Any:
 
 
 def read_reply(reply: JSON) -> JSON:
-    """Return a whole reply in the internal form.
+    """Translate a complete reply to the internal form.
 
     Raises:
         InvalidReplyError: if the reply is not a message.
@@ -296,7 +298,7 @@ def read_reply(reply: JSON) -> JSON:
 
 
 def _arguments(given: Any) -> str:
-    """Return the arguments of a call as JSON text, in the order in which they came."""
+    """Return the arguments of a call as JSON text, in the order in which they were received."""
     return given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False)
 
 
@@ -311,9 +313,9 @@ class _Block:
     """A content block of a stream.
 
     Attributes:
-        content: the block as it began.
-        index: the number of the call, if the block is one.
-        pieces: the pieces of JSON so far.
+        content: the block's content at its start.
+        index: index of the call; `None` if the block is not a call.
+        pieces: the fragments of JSON so far.
     """
 
     __slots__ = ("content", "index", "pieces")
@@ -325,7 +327,7 @@ class _Block:
 
 
 class StreamReader:
-    """Reads the events of one stream. Blocks are found by their index, or else the one that began last is meant."""
+    """Reads the events of one stream. An event without a known index belongs to the block that started last."""
 
     def __init__(self) -> None:
         self._head: JSON = {}
@@ -336,7 +338,7 @@ class StreamReader:
 
     @readable
     def read(self, event: Any) -> JSON | None:
-        """Return the chunk that an event stands for; `None` if it adds nothing."""
+        """Convert an event to a chunk; `None` if the event adds nothing."""
         read = _EVENTS.get(event.get("type"))
         if read is None:
             if "error" in event:
@@ -396,7 +398,7 @@ class StreamReader:
         return None if block is None else self._whole(block)
 
     def _whole(self, block: _Block) -> JSON | None:
-        """Return what no piece of a block has brought: arguments that came at its start, or a block of the server's."""
+        """Return content of a block that was not streamed: arguments in its first event, or a server tool's block."""
         if block.index is not None:
             return None if block.pieces else self._call_piece(block.index, _arguments(block.content.get("input")))
         given = read_arguments("".join(block.pieces)) if block.pieces else None
@@ -411,7 +413,7 @@ class StreamReader:
 
     def _message_stop(self, event: JSON) -> JSON | None:
         self._count(event)
-        # Some servers (vLLM) end an answer without a reason.
+        # Some servers (vLLM) end an answer without a stop reason.
         return None if self._finished else self._finish("end_turn", None)
 
     def _finish(self, stop_reason: str, stop_sequence: Any) -> JSON:
@@ -427,13 +429,13 @@ class StreamReader:
         return {**chunk, "usage": read_usage(self._usage)} if self._usage else chunk
 
     def _count(self, part: Mapping[str, Any]) -> None:
-        """Note token counts. Servers report each in the first event or the last; neither is taken back by a zero."""
+        """Record token counts. Servers report them in the first or last event. A zero does not overwrite a count."""
         for name, count in (part.get("usage") or {}).items():
             if count or name not in self._usage:
                 self._usage[name] = count
 
     def _error(self, event: JSON) -> JSON:
-        error = event.get("error") or {"type": "error", "message": "The gateway sent an error without a reason."}
+        error = event.get("error") or {"type": "error", "message": "The gateway sent an error without a message."}
         return {**self._head, "choices": [], "error": error}
 
 
@@ -446,4 +448,4 @@ _EVENTS: dict[Any, Callable[[StreamReader, JSON], JSON | None]] = {
     "message_stop": StreamReader._message_stop,
     "error": StreamReader._error,
 }
-"""What is done with each type of event. Events of other types add nothing."""
+"""Handlers by event type. Events of other types are ignored."""

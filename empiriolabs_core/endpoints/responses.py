@@ -1,7 +1,7 @@
-"""`POST /v1/responses`: OpenAI's Responses wire.
+"""Translate to and from OpenAI's Responses format, for `POST /v1/responses`.
 
-The conversation is sent whole each time, without `previous_response_id`, and with `store: false` unless the user sets
-`store`: OpenAI stores conversations if it is left out, which chat completions does not.
+Every request contains the complete conversation, without `previous_response_id`. `store: false` is sent unless the
+user sets `store`: without it, OpenAI stores conversations, which chat completions does not.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _HEAD = {"id": "id", "created_at": "created", "model": "model", "service_tier": 
 
 
 def write_body(body: JSON) -> JSON:
-    """Return the body to send for a body in the internal form.
+    """Translate a request body from the internal form.
 
     Raises:
         SettingsError: if a field or a message cannot be expressed on this endpoint.
@@ -77,7 +77,7 @@ def write_body(body: JSON) -> JSON:
 def _conversation(messages: list[JSON]) -> JSON:
     leading, rest = split_system(messages)
     if not rest:
-        # `input` is required, and an empty one is rejected.
+        # `input` is required and must not be empty.
         return {"input": [item for n, message in enumerate(leading) for item in _items(message, n)]}
     wire: JSON = {}
     instructions = system_text(leading, NAME)
@@ -90,7 +90,7 @@ def _conversation(messages: list[JSON]) -> JSON:
 def _items(message: JSON, number: int) -> list[JSON]:
     match message["role"]:
         case "system" | "developer":
-            # DeepSeek reads the role `developer` as a user's turn.
+            # DeepSeek treats the role `developer` as `user`.
             return [{"type": "message", "role": "system", "content": system_text([message], NAME)}]
         case "user":
             return [{"type": "message", "role": "user", "content": _content(message["content"])}]
@@ -104,7 +104,7 @@ def _items(message: JSON, number: int) -> list[JSON]:
 def _assistant(message: JSON, number: int) -> list[JSON]:
     """Return the items of an assistant turn: reasoning, then message, then calls.
 
-    Servers reject any other order. The ids are derived from the position, so that equal conversations give equal
+    Servers reject any other order. Ids are derived from the position, so that equal conversations result in equal
     bodies.
     """
     reasoning, text, calls = read_reasoning(message), read_text(message), message.get("tool_calls") or []
@@ -187,7 +187,7 @@ def _tool_choice(choice: Any) -> Any:
 
 
 def _output(body: JSON) -> JSON:
-    """Return the fields about the form of the answer."""
+    """Return the fields that set the format of the answer."""
     text: JSON = {}
     wanted = response_format(body)
     if wanted is not None:
@@ -219,7 +219,7 @@ def read_usage(usage: Any) -> Any:
 
 
 def read_reply(reply: JSON) -> JSON:
-    """Return a whole reply in the internal form.
+    """Translate a complete reply to the internal form.
 
     Raises:
         ReportedError: if the response failed.
@@ -228,7 +228,7 @@ def read_reply(reply: JSON) -> JSON:
     output, status = reply.get("output"), reply.get("status")
     check_error(reply)
     if status in ("failed", "cancelled"):
-        raise ReportedError(f"The gateway reported a response with status {status!r}.", {"code": status})
+        raise ReportedError(f"The gateway returned a response with status {status!r}.", {"code": status})
     if not isinstance(output, list) or status in ("queued", "in_progress"):
         raise InvalidReplyError(f"The gateway returned 200, but no finished response: {excerpt(reply)}. Retry.")
     message = _Message()
@@ -249,7 +249,7 @@ def _finish_reason(response: Mapping[str, Any], called: bool) -> str:
 
 
 class _Message:
-    """Collects the output items of a whole reply."""
+    """Collects the output items of a complete reply."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -261,7 +261,7 @@ class _Message:
         self.others: list[JSON] = []
 
     def add(self, item: JSON) -> None:
-        """Add one output item."""
+        """Add an output item."""
         match item.get("type"):
             case "message":
                 self.texts.append(_text(item, "text"))
@@ -302,7 +302,7 @@ def _text(item: Mapping[str, Any], name: str) -> str:
 
 
 def _reasoning(item: Mapping[str, Any]) -> str:
-    """Return the text of a reasoning item: the reasoning itself, or else its summary."""
+    """Return the text of a reasoning item: the reasoning, or its summary if there is no reasoning."""
     content = "".join(part.get("text") or "" for part in item.get("content") or ())
     return content or "\n\n".join(part.get("text") or "" for part in item.get("summary") or ())
 
@@ -312,14 +312,14 @@ def _of_parts(item: Mapping[str, Any], name: str) -> list[Any]:
 
 
 class _Item:
-    """What is known about an output item of a stream.
+    """State of an output item of a stream.
 
     Attributes:
-        index: the number of the call, if the item is one.
-        begun: whether any of its text, reasoning or arguments has been emitted.
-        source: the kind of event that its reasoning is read from.
-        annotated: whether annotations have been emitted.
-        arguments: the pieces of arguments that have been emitted.
+        index: index of the call; `None` if the item is not a call.
+        begun: whether text, reasoning or arguments of the item were emitted.
+        source: the type of event from which its reasoning is read.
+        annotated: whether annotations were emitted.
+        arguments: the fragments of arguments that were emitted.
     """
 
     __slots__ = ("annotated", "arguments", "begun", "index", "source")
@@ -335,8 +335,8 @@ class _Item:
 class StreamReader:
     """Reads the events of one stream.
 
-    Items are found by `output_index`, or else by their id. A piece of arguments that matches no call belongs to the
-    call that began last.
+    Items are looked up by `output_index`, or by id if it is missing. A fragment of arguments that matches no call
+    belongs to the call that started last.
     """
 
     def __init__(self) -> None:
@@ -348,7 +348,7 @@ class StreamReader:
 
     @readable
     def read(self, event: Any) -> JSON | None:
-        """Return the chunk that an event stands for; `None` if it adds nothing."""
+        """Convert an event to a chunk; `None` if the event adds nothing."""
         read = _EVENTS.get(event.get("type"))
         if read is None:
             if "error" in event:
@@ -417,13 +417,13 @@ class StreamReader:
         begun = _Item(len(self._call_ids))
         self._last_call = self._add_item(event, item.get("id"), begun)
         call_id = _call_id(item)
-        # A call without any id counts too.
+        # A call without an id counts too.
         self._call_ids.add(begun if call_id is None else call_id)
-        # Arguments that are here already come again, in pieces or whole.
+        # Arguments that are already present are sent again, in fragments or complete.
         return self._chunk({"tool_calls": [{"index": begun.index, **call(call_id, item.get("name"), "")}]})
 
     def _call_of(self, event: Mapping[str, Any]) -> _Item | None:
-        """Return the call that an event names, if it names a known one."""
+        """Return the call that an event refers to; `None` if the call is unknown."""
         for key in (event.get("output_index"), event.get("item_id")):
             found = self._items.get(key)
             if found is not None and found.index is not None:
@@ -445,9 +445,9 @@ class StreamReader:
         return None if item is None else self._rest(item, event.get("arguments"))
 
     def _rest(self, item: _Item, whole: Any) -> JSON | None:
-        """Return the arguments that no event has brought yet.
+        """Return the arguments that were not emitted yet.
 
-        Final arguments that do not continue the pieces are ignored: a piece cannot be taken back.
+        Final arguments that do not continue the emitted fragments are ignored: fragments cannot be withdrawn.
         """
         sent = "".join(item.arguments)
         if not isinstance(whole, str) or len(whole) <= len(sent) or not whole.startswith(sent):
@@ -475,12 +475,12 @@ class StreamReader:
         return self._whole_call(event, whole) if item is None else self._rest(item, whole.get("arguments"))
 
     def _is_new(self, whole: JSON) -> bool:
-        """Return whether no event has announced a call. One without an id is new only if there is no other."""
+        """Return whether no event announced a call. A call without an id is new only if there is no other call."""
         call_id = _call_id(whole)
         return not self._call_ids if call_id is None else call_id not in self._call_ids
 
     def _whole_call(self, event: JSON, whole: JSON) -> JSON:
-        """Return the chunk for a call that no event has announced."""
+        """Return the chunk for a call that was not announced by an event."""
         chunk = self._begin_call(event, whole)
         arguments = whole.get("arguments") or ""
         chunk["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"] = arguments
@@ -512,14 +512,14 @@ class StreamReader:
         return chunk
 
     def _unstreamed(self, response: JSON) -> JSON:
-        """Return the content of a response of which nothing was streamed. Its calls are added by the caller."""
+        """Return the content of a response if none of it was streamed. The caller adds the tool calls."""
         message = _Message()
         for item in response.get("output") or ():
             message.add(item)
         return {name: found for name, found in message.wire().items() if found and name not in ("role", "tool_calls")}
 
     def _failed(self, event: JSON) -> JSON:
-        """Return a chunk with the error and with the tokens that were used."""
+        """Return a chunk with the error and the tokens that were used."""
         response = event["response"]
         error = response.get("error") or {"code": "failed", "message": "The response failed."}
         return {**self._head, "choices": [], "error": error, "usage": read_usage(response.get("usage"))}
@@ -547,4 +547,4 @@ _EVENTS: dict[Any, Callable[[StreamReader, JSON], JSON | None]] = {
     "response.failed": StreamReader._failed,
     "error": StreamReader._error,
 }
-"""What is done with each type of event. Events of other types add nothing."""
+"""Handlers by event type. Events of other types are ignored."""

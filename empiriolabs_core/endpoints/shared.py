@@ -1,4 +1,4 @@
-"""What the endpoints other than chat completions share."""
+"""Functions that the endpoints other than chat completions share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHAT_ONLY = frozenset(
         "web_search_options",
     }
 )
-"""Standard Chat Completions fields that no other endpoint has."""
+"""Standard Chat Completions fields that no other endpoint supports."""
 
 _SAYS_NOTHING: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
@@ -35,7 +35,7 @@ _SAYS_NOTHING: dict[str, tuple[Any, ...]] = {
     "store": (False,),
     "top_logprobs": (0,),
 }
-"""Values that ask for what an endpoint does anyway."""
+"""Values that request the default behaviour of an endpoint."""
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _SYSTEM = ("system", "developer")
@@ -47,11 +47,11 @@ def same_fields(body: JSON, translated: frozenset[str], missing: frozenset[str],
     Args:
         body: the body in the internal form.
         translated: fields that the caller translates.
-        missing: fields that the endpoint does not have.
+        missing: fields that the endpoint does not support.
         endpoint: the name of the endpoint.
 
     Raises:
-        SettingsError: if the body has a field that the endpoint does not have.
+        SettingsError: if the body has a field that the endpoint does not support.
     """
     for name in body.keys() & missing:
         if body[name] not in _SAYS_NOTHING.get(name, ()):
@@ -66,7 +66,7 @@ def merged(wire: JSON, same: JSON, endpoint: str) -> JSON:
     """Add the fields that keep their names to a translated body.
 
     Raises:
-        SettingsError: if a field of `extra_body` is one that the translation has set already.
+        SettingsError: if a field of `extra_body` was already set by the translation.
     """
     out = dict(wire)
     for name, value in same.items():
@@ -92,7 +92,7 @@ def system_text(messages: Sequence[JSON], endpoint: str) -> str:
     """Return the text of system messages, separated by blank lines.
 
     Raises:
-        UnsupportedContentError: if a message contains anything but text.
+        UnsupportedContentError: if a message contains content other than text.
     """
     for message in messages:
         for part in parts(message["content"]):
@@ -114,7 +114,7 @@ def check_messages(messages: Sequence[JSON], endpoint: str) -> None:
                 f"{', '.join(_ROLES)}."
             )
         if message.get("name"):
-            warn_once(f"endpoint={endpoint!r} has no place for the name of a message: names are left out.")
+            warn_once(f"endpoint={endpoint!r} does not support names of messages, so they were not sent.")
 
 
 def parts(content: Any) -> list[JSON]:
@@ -134,10 +134,10 @@ def unsupported_part(part: Mapping[str, Any], endpoint: str, where: str = "") ->
 
 
 def tool_function(tool: Mapping[str, Any], endpoint: str) -> Mapping[str, Any] | None:
-    """Return the function of a tool; `None` for a tool of the server's own, which is sent unchanged.
+    """Return the function of a tool; `None` for a server tool, which is sent unchanged.
 
     Raises:
-        SettingsError: if the tool is of a kind that only chat completions has.
+        SettingsError: if only chat completions supports this type of tool.
     """
     if "custom" in tool:
         raise SettingsError(f"endpoint={endpoint!r} does not support custom tools. Use a function tool.")
@@ -146,7 +146,7 @@ def tool_function(tool: Mapping[str, Any], endpoint: str) -> Mapping[str, Any] |
 
 
 def response_format(body: JSON) -> Mapping[str, Any] | None:
-    """Return the `response_format` of a body, if it has one.
+    """Return the `response_format` of a body; `None` if it is not set.
 
     Raises:
         SettingsError: if it is not a dict with a type.
@@ -163,12 +163,12 @@ def call(call_id: Any, name: Any, arguments: str) -> JSON:
 
 
 def completion(head: JSON, message: JSON, finish_reason: Any, usage: JSON | None, logprobs: Any = None) -> JSON:
-    """Return a whole reply in the internal form."""
+    """Build a complete reply in the internal form."""
     choice: JSON = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
     reply: JSON = {**head, "object": "chat.completion", "choices": [choice]}
     return reply if usage is None else {**reply, "usage": usage}
 
 
 def head(reply: Mapping[str, Any], names: Mapping[str, str]) -> JSON:
-    """Return the parts of a reply that describe it: `names` maps names of the wire to those of the internal form."""
+    """Return the metadata of a reply. `names` maps names of the wire format to names of the internal form."""
     return {ours: reply[theirs] for theirs, ours in names.items() if reply.get(theirs) is not None}

@@ -218,5 +218,5 @@ def test_an_ingestion_pipeline_with_workers(
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("settings", [{}, {"total_timeout": 60}], ids=["plain", "limited"])
 def test_a_204_is_not_called_a_200(settings: dict[str, Any], driver: str, stream: bool, where: dict[str, Any]) -> None:
-    with answering(204, {}) as server, pytest.raises(core.InvalidReplyError, match="answered 204 with an empty body"):
+    with answering(204, {}) as server, pytest.raises(core.InvalidReplyError, match="returned 204 with an empty body"):
         DRIVERS[driver](Case("x", settings=settings), {**where, "base_url": server.base_url}, stream)

@@ -215,7 +215,7 @@ def test_whole_replies_are_read_whatever_their_content_type(
         ),
         (f'data: {chunk("Hel")}\n\nevent: error\ndata: {{"message": "overloaded"}}\n\n', ReportedError, "overloaded"),
         ('{"error": {"message": "no such lane"}}', ReportedError, "no such lane"),
-        ('{"choices": []}', InvalidReplyError, "A stream was asked for"),
+        ('{"choices": []}', InvalidReplyError, "A stream was requested"),
         ("", IncompleteStreamError, "before the answer started"),
         ("data: [DONE]\n\n", IncompleteStreamError, "before the answer started"),
         (": keep-alive\n\n", IncompleteStreamError, "before the answer started"),

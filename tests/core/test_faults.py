@@ -106,10 +106,10 @@ ROWS = [
     _row("a web page", Fault("html"), REPLY, says="Welcome.*Check that base_url ends with"),
     _row("an empty 200", Fault("empty"), REPLY, says="Expecting value|an empty body"),
     _row(
-        "choices: null", Fault("choices", value=None), REPLY, says="returned 200, but no choices|A stream was asked for"
+        "choices: null", Fault("choices", value=None), REPLY, says="returned 200, but no choices|A stream was requested"
     ),
-    _row("choices: []", Fault("choices", value=[]), REPLY, says="returned 200, but no choices|A stream was asked for"),
-    _row("no choices", Fault("choices"), REPLY, says="returned 200, but no choices|A stream was asked for"),
+    _row("choices: []", Fault("choices", value=[]), REPLY, says="returned 200, but no choices|A stream was requested"),
+    _row("no choices", Fault("choices"), REPLY, says="returned 200, but no choices|A stream was requested"),
     _row("an error object as a 200", Fault("error_body"), core.ReportedError, says=REPORTED),
     _row(
         "an error object in the middle",

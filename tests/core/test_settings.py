@@ -501,7 +501,7 @@ def test_copies_have_clients_of_their_own(owner: type[Settings], sandbox: Sandbo
 @pytest.mark.parametrize("owner", CLASSES)
 def test_positional_arguments_are_told(owner: Any) -> None:
     name = owner.__name__
-    with pytest.raises(TypeError, match=rf"{name} takes arguments by name: {name}\(model='deepseek-v4-flash'\)"):
+    with pytest.raises(TypeError, match=rf"{name} accepts only keyword arguments: {name}\(model='deepseek-v4-flash'\)"):
         owner("deepseek-v4-flash")
     with pytest.raises(TypeError, match=r"\(model=\.\.\.\)"):
         owner(KEY)
