@@ -50,7 +50,7 @@ def not_run(call: ToolSelection, tools: Sequence[BaseTool]) -> ToolOutput | None
     """Return an error output for a call to an unknown tool; `None` for a call that can be run."""
     if any(tool.metadata.name == call.tool_name for tool in tools):
         return None
-    told = f"There is no tool {call.tool_name!r}."
+    told = f"The tool {call.tool_name!r} does not exist."
     return ToolOutput(
         tool_name=call.tool_name, content=told, raw_input=call.tool_kwargs, raw_output=None, is_error=True
     )

@@ -276,7 +276,7 @@ def test_stored_calls_in_blocks_are_sent_as_calls(block: dict[str, Any], sandbox
 
 @pytest.mark.parametrize("block", [{"type": "tool_use", "id": "a"}, {"type": "tool_call", "name": 5, "args": {}}])
 def test_blocks_that_are_not_whole_calls_are_rejected(block: dict[str, Any]) -> None:
-    with pytest.raises(UnsupportedContentError, match="Give it an id, a name and arguments"):
+    with pytest.raises(UnsupportedContentError, match="Set its id, name and arguments"):
         convert_messages([AIMessage([block])])
 
 
@@ -313,9 +313,9 @@ def test_stored_calls_of_other_llms_are_sent_as_calls(entry: Any) -> None:
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        ({"toolUseId": "a", "input": {}}, "Give it an id, a name and arguments"),
-        ({"id": "a", "name": "f", "city": "Paris"}, "Give it an id, a name and arguments"),
-        ("f()", "Give it an id, a name and arguments"),
+        ({"toolUseId": "a", "input": {}}, "Set its id, name and arguments"),
+        ({"id": "a", "name": "f", "city": "Paris"}, "Set its id, name and arguments"),
+        ("f()", "Set its id, name and arguments"),
         (SimpleNamespace(id=None, name="f", args={}), "'f' has no tool_call_id"),
         ({"id": "a", "name": "f", "args": {1, 2}}, "cannot be sent"),
     ],

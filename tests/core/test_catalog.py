@@ -192,7 +192,7 @@ def test_a_bad_entry_is_left_out_with_a_warning() -> None:
         cards = catalog.fetch(sandbox.base_url)
     assert [found.id for found in cards] == ["good"]
     assert len(told) == len(bad)
-    assert "'b' is left out" in str(told[2].message)
+    assert "'b' was skipped" in str(told[2].message)
     with pytest.raises(SettingsError, match="max_tokens must be at most 10 for good, got 11"):
         ChatEmpirioLabs(model="good", max_tokens=11)
 

@@ -242,7 +242,7 @@ def test_messages_leaves_empty_turns_out() -> None:
     thought = {"role": "assistant", "content": "", "reasoning_content": "Hm."}
     assert sent(MESSAGES, HELLO, thought, {"role": "user", "content": ""})["messages"] == [HELLO]
     for nothing in ({"role": "system", "content": "Hi"}, {"role": "user", "content": ""}):
-        with pytest.raises(SettingsError, match="needs a message"):
+        with pytest.raises(SettingsError, match="requires at least one user or assistant message"):
             sent(MESSAGES, nothing)
 
 

@@ -1,4 +1,4 @@
-"""LangChain agents, for real: against the strict sandbox, and once against the local model."""
+"""LangChain agents end to end: against the strict sandbox, and once against the local model."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_summaries(llm: ChatEmpirioLabs, trigger: Any, sandbox: Sandbox) -> None
 
 @pytest.mark.real_model
 def test_the_loop_on_the_local_model() -> None:
-    """A small real model decides by itself, so only the shape of what it does is asserted."""
+    """A small real model decides freely, so the test asserts only the structure of the conversation."""
     with Sandbox(local_model=True) as sandbox:
         llm = ChatEmpirioLabs(base_url=sandbox.base_url, api_key=sandbox.api_key, max_tokens=60, temperature=0)
         agent = create_agent(llm, [get_weather])

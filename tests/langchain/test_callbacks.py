@@ -1,4 +1,4 @@
-"""What callbacks, tracers and graphs see of an answer, and classes as response formats."""
+"""Values that callbacks, tracers and graphs receive, and classes as response formats."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_several_answers_are_not_streamed_because_someone_listens(
     assert len(plain.generate([[HumanMessage("Hello")]], extra_body={"n": 2}).generations[0]) == 2
     assert [received.body.get("stream") for received in sandbox.requests] == [None] * 4
     for stream in (lambda: list(llm.stream("Hello")), lambda: list(plain.stream("Hello", n=2))):
-        with pytest.raises(SettingsError, match="cannot be streamed"):
+        with pytest.raises(SettingsError, match="n must be 1 in a stream"):
             stream()
     sandbox.script(Answer("One answer, streamed"))
     assert plain.invoke("Hello", n=1).content == "One answer, streamed"

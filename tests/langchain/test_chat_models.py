@@ -65,7 +65,7 @@ def added(chunks: Any) -> Any:
     return first.__add__(rest) if rest else first
 
 
-# What stays as it is in the vendor's package
+# Compatible with the vendor's package
 
 
 def test_drop_in_names() -> None:
@@ -170,11 +170,11 @@ def test_arguments_that_are_no_object_are_invalid(arguments: str) -> None:
     assert message.invalid_tool_calls[0]["args"] == arguments
 
 
-# Reasoning goes back
+# Reasoning is sent back
 
 
 def _loop(llm: Any, sandbox: Sandbox, message: Any) -> dict[str, Any]:
-    """Answer the message's tool call, ask on, and return the assistant turn that was sent."""
+    """Answer the message's tool call, continue the conversation, and return the assistant turn that was sent."""
     results = [ToolMessage("Sunny", tool_call_id=call["id"]) for call in message.tool_calls]
     answer = llm.invoke([HumanMessage("Weather in Paris?"), message, *results])
     assert answer.text.startswith("The tools say: Sunny")
@@ -329,7 +329,7 @@ def test_an_odd_source_costs_no_answer(where: dict[str, Any], sandbox: Sandbox, 
 
 
 def test_a_long_run_of_blank_lines_is_read_at_once(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
-    """Runaway white space is what JSON mode may end in; the test's time-out is what fails here."""
+    """JSON mode may produce endless white space. If parsing were slow, the test would fail by its timeout."""
     sandbox.script(Answer("{" + "\n" * 300_000, usage={"completion_tokens": 1}))
     assert llm.invoke("Hello", web_search_linkup=True, max_tokens=393_216).content.startswith("{\n")
 
@@ -470,7 +470,7 @@ def test_with_retry_and_fallbacks(llm: ChatEmpirioLabs, sandbox: Sandbox) -> Non
     assert llm.with_fallbacks([other]).invoke("Hello").response_metadata["model_name"] == "deepseek-v4-pro"
 
 
-# Everything else
+# Other behaviour
 
 
 def test_profile_and_counting(llm: ChatEmpirioLabs) -> None:
@@ -487,7 +487,7 @@ def test_an_empty_answer_that_was_cut_is_told(llm: ChatEmpirioLabs) -> None:
     for stream in (False, True):
         with pytest.warns(UserWarning, match="Raise max_tokens") as told:
             message = added(llm.stream("Hello", max_tokens=3)) if stream else llm.invoke("Hello", max_tokens=3)
-        # The garbage collector may report sockets of earlier tests meanwhile.
+        # The garbage collector may report sockets of earlier tests here.
         assert len([warning for warning in told if issubclass(warning.category, UserWarning)]) == 1
         assert message.response_metadata["finish_reason"] == "length"
         assert message.content == ""
@@ -581,7 +581,7 @@ ANSWERS = st.builds(
 @pytest.mark.parametrize("version", ["v0", "v1"])
 @given(answer=ANSWERS)
 def test_chunks_add_up_to_the_whole(version: Any, answer: Answer) -> None:
-    """Made from one turn, so that both hold the same ids."""
+    """Built from one turn, so that both have the same ids."""
     from empiriolabs_core.sandbox.wire import Turn, chunks, completion, shorten, usage_of
 
     body = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -613,7 +613,7 @@ def _as_v1(piece: AIMessageChunk) -> AIMessageChunk:
 
 
 def _finished(block: dict[str, Any]) -> dict[str, Any]:
-    """Return a tool call's pieces as a tool call."""
+    """Return the fragments of a tool call as a tool call."""
     if block["type"] == "tool_call_chunk":
         block = {
             "type": "tool_call",
@@ -626,7 +626,7 @@ def _finished(block: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("delta", [{"content": "Hi"}, {"reasoning_content": "Hm"}, {"content": "a", "reasoning": "b"}])
 def test_a_chunk_is_what_langchains_constructors_make_and_shares_nothing(delta: dict[str, Any]) -> None:
-    """Chunks of text are copies of an empty one, for speed."""
+    """Chunks of text are copies of an empty chunk, for speed."""
     chunks = [ChunkConverter({"model": "m"}).convert({"choices": [{"delta": delta}]}) for _ in range(2)]
     assert all(chunk is not None for chunk in chunks)
     one, other = [chunk for chunk in chunks if chunk is not None]
@@ -645,7 +645,7 @@ CUT = Answer(content=None, finish_reason="length", tool_calls=[{"name": "Person"
     "schema", [Person, {"title": "Person", "type": "object", "properties": {"name": {"type": "string"}}}]
 )
 def test_a_structured_answer_that_was_cut_off_is_an_error(llm: ChatEmpirioLabs, sandbox: Sandbox, schema: Any) -> None:
-    """Not `None`, so that retries and fallbacks know of it."""
+    """An error is raised instead of returning `None`, so that retries and fallbacks run."""
     structured = llm.with_structured_output(schema)
     for ask in (structured.invoke, lambda question: list(structured.stream(question))):
         sandbox.script(CUT)
@@ -723,7 +723,7 @@ def test_strict_is_told_of_where_a_model_takes_no_schemas(llm: ChatEmpirioLabs, 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         llm.with_structured_output(Person, method="json_schema", strict=strict).invoke("Ada")
-    # Sockets of earlier tests may be collected meanwhile.
+    # Sockets of earlier tests may be collected here.
     own = [str(warning.message) for warning in told if not issubclass(warning.category, ResourceWarning)]
     assert ["strict is not sent" in text for text in own] == [True] * strict
 
@@ -880,7 +880,7 @@ def test_a_tokenizer_of_ones_own_counts_messages_too(where: dict[str, Any]) -> N
 
 
 def test_a_call_that_broke_off_spoils_no_conversation(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
-    """As a graph without a node for tools has it: nothing answers the call, and the talk goes on."""
+    """A graph without a node for tools: the call gets no result, and the conversation continues."""
     sandbox.script(Answer("Wait.", finish_reason="length", tool_calls=[{"name": "f", "arguments": '{"a'}]))
     history: list[Any] = [HumanMessage("q")]
     history += [llm.invoke(history), HumanMessage("Hello?")]

@@ -1,4 +1,4 @@
-"""Chunks of streams are those of LangChain's constructors, although they are made without them."""
+"""Chunks of streams equal the chunks of LangChain's constructors, although they are built without them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def converted(delta: dict[str, Any], converter: ChunkConverter | None = None) ->
 
 
 def constructed(chunk: ChatGenerationChunk) -> ChatGenerationChunk:
-    """Return what LangChain's constructors make of the values that a chunk was given."""
+    """Build a chunk from the same values with LangChain's constructors."""
     message: Any = chunk.message
     values = {"content": message.content, "additional_kwargs": message.additional_kwargs}
     if message.tool_call_chunks:
@@ -114,5 +114,5 @@ def test_long_arguments_take_linear_time() -> None:
             converter.convert({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
         return time.process_time() - before
 
-    # Quadratic time would be 64 times as long.
+    # With quadratic time, the factor would be 64.
     assert seconds(80_000) / min(seconds(10_000) for _ in range(3)) < 32

@@ -1,7 +1,7 @@
-"""LangChain's own standard suites, whole, over a socket against the strict sandbox.
+"""LangChain's complete standard test suites, over a socket against the strict sandbox.
 
-The suites' methods are not overridden. What V4 does not take (images, audio, PDF) is left at the suites' default,
-which is "not supported".
+The suites' methods are not overridden. Content that V4 does not support (images, audio, PDF) keeps the suites'
+default, "not supported".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def running() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def _loadable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `load` find the class: it knows the classes of LangChain's own packages only."""
+    """Register the class for `load`, which finds only classes of LangChain's own packages."""
     import sys
 
     module = sys.modules["langchain_core.load.load"]

@@ -1,4 +1,4 @@
-"""LangChain agents run no tool that the model did not call: against the strict sandbox, whole and streamed."""
+"""LangChain agents never run truncated calls: against the strict sandbox, with and without streaming."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVE = {"name": "delete", "arguments": {"path": "/home/eve"}}
 
 @pytest.fixture
 def runs() -> list[str]:
-    """The paths that the tool was run with."""
+    """The paths that the tool received."""
     return []
 
 
@@ -66,7 +66,7 @@ def run(way: str, where: dict[str, Any], delete: BaseTool, history: Any = "Clean
 def test_a_truncated_call_is_not_run(
     way: str, max_tokens: int, sandbox: Sandbox, where: dict[str, Any], delete: BaseTool, runs: list[str]
 ) -> None:
-    """With one token there is a name and no arguments: DeepSeek's case. The conversation goes on after it."""
+    """With one token, DeepSeek returns a name without arguments. The conversation can continue."""
     sandbox.script(Answer(None, tool_calls=[ADA]))
     messages = run(way, where, delete, max_tokens=max_tokens)
     assert runs == []
@@ -95,7 +95,7 @@ def test_a_relay_that_hides_the_truncation(
 def test_a_complete_call_before_a_truncated_one_is_run(
     way: str, sandbox: Sandbox, where: dict[str, Any], delete: BaseTool, runs: list[str]
 ) -> None:
-    """What LangChain's agent does with the two: it runs the one. The next request must still be accepted."""
+    """LangChain's agent runs the complete call, not the truncated call. The next request must be accepted."""
     sandbox.script(Answer(None, tool_calls=[ADA, {"name": "delete", "arguments": ""}], finish_reason="length"))
     messages = run(way, where, delete)
     assert runs == ["/home/ada"]
@@ -108,7 +108,7 @@ def test_a_complete_call_before_a_truncated_one_is_run(
 def test_odd_streams_make_no_other_calls(
     way: str, form: str, sandbox: Sandbox, where: dict[str, Any], delete: BaseTool, runs: list[str]
 ) -> None:
-    """The second piece of a call was a ghost, and the first was run with its defaults."""
+    """The second fragment of a call became a call of its own, and the first was run with its defaults."""
     sandbox.script(Answer(None, tool_calls=[ADA, EVE], stream_form=form))
     messages = run(way, where, delete)
     assert sorted(runs) == ["/home/ada", "/home/eve"]

@@ -1,11 +1,11 @@
-"""What any LlamaIndex chat LLM should do, as a suite to inherit: LlamaIndex has none of its own.
+"""A conformance suite for LlamaIndex chat LLMs, to be inherited. LlamaIndex does not provide one.
 
-Another integration runs it by giving a factory:
+Another integration runs it by defining a factory:
 
     class TestMine(LLMConformance):
         def make(self, base_url, api_key, **settings): return MyLLM(api_base=base_url, api_key=api_key, **settings)
 
-The sandbox plays the server, strict as DeepSeek is while it thinks.
+The sandbox is the server, as strict as DeepSeek is while it thinks.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class LLMConformance:
         raise NotImplementedError
 
     def streamed(self, shape: str) -> Answer:
-        """Return two streamed calls of a shape. Another wire than chat completions has shapes of its own."""
+        """Return two streamed calls in a given shape. Endpoints other than chat completions have other shapes."""
         return _chunks(*STREAMED_SHAPES[shape])
 
     def reasoning_of_the_call(self, body: Any) -> str:

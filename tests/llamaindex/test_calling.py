@@ -1,4 +1,4 @@
-"""Strict tools, calls that cannot be run, partial objects with aliases, small windows, and what tracers read."""
+"""Strict tools, calls that cannot be run, partial objects with aliases, small windows, and values for tracers."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_predict_and_call_tells_of_calls_that_cannot_be_run(
         assert [source.is_error for source in answer.sources] == [True]
     script([*GOOD, *UNKNOWN])
     answer = await ask(error_on_no_tool_call=False, allow_parallel_tool_calls=True)
-    assert answer.response == "Sunny in Paris\n\nThere is no tool 'no_such_tool'."
+    assert answer.response == "Sunny in Paris\n\nThe tool 'no_such_tool' does not exist."
     script([*GOOD, *UNKNOWN])
     assert (await ask()).response == "Sunny in Paris"
     script([{"name": "weather", "arguments": {"city": "Atlantis"}}])

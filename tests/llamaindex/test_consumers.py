@@ -1,4 +1,4 @@
-"""What LlamaIndex builds on an LLM, for real: against the strict sandbox, and once against the local model."""
+"""LlamaIndex's engines, agents and memories end to end: against the strict sandbox, and once the local model."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ async def test_memory_of_an_agent(llm: EmpirioLabs, sandbox: Sandbox) -> None:
 
 @pytest.mark.real_model
 async def test_the_agent_on_the_local_model() -> None:
-    """A small real model decides by itself, so only the shape of what it does is asserted."""
+    """A small real model decides freely, so the test asserts only the structure of the conversation."""
     with Sandbox(local_model=True) as sandbox:
         llm = EmpirioLabs(base_url=sandbox.base_url, api_key=sandbox.api_key, max_tokens=60, temperature=0.0)
         agent = FunctionAgent(llm=llm, tools=[get_weather])

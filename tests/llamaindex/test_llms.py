@@ -1,4 +1,4 @@
-"""EmpirioLabs over a socket to the strict sandbox: the conformance suite, and what is our own."""
+"""EmpirioLabs over a socket to the strict sandbox: the conformance suite, and this package's own features."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _OnAnotherEndpoint(TestConformance):
     __test__ = False
 
     def streamed(self, shape: str) -> Answer:
-        """Return two calls, which the sandbox streams. `tests/core/test_endpoints.py` has the shapes of these wires."""
+        """Return two calls, which the sandbox streams. `tests/core/test_endpoints.py` tests other shapes."""
         told = [("a", "get_weather", {"city": "Paris"}), ("b", "get_time", {"city": "Rome"})]
         return Answer(content=None, tool_calls=[{"id": i, "name": n, "arguments": args} for i, n, args in told])
 
@@ -372,7 +372,7 @@ def test_a_class_that_refers_to_itself(llm: EmpirioLabs, sandbox: Sandbox) -> No
 
 
 def test_a_long_structured_stream(llm: EmpirioLabs, sandbox: Sandbox) -> None:
-    """Its cost is measured in benchmarks/; here, that every piece is seen."""
+    """The benchmarks measure its cost. This test checks that every fragment arrives."""
     arguments = {"name": "word " * 2000, "age": 1}
     sandbox.script(Answer(None, tool_calls=[{"name": "Person", "arguments": arguments}]))
     found = list(llm.stream_structured_predict(Person, PromptTemplate("Ada"), llm_kwargs={"max_tokens": 9000}))

@@ -1,4 +1,4 @@
-"""LlamaIndex's events: none where nothing listens, all where something does. And what agents keep of a stream."""
+"""LlamaIndex's events, which are emitted only if something listens, and the values that agents keep of a stream."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_memory_of_an_agents_events_is_linear() -> None:
         assert len(kept) == deltas
         return found
 
-    # A copy for each would be 16 times as much.
+    # A copy per delta would need 16 times as much memory.
     assert peak(12_000) / peak(3_000) < 6
 
 

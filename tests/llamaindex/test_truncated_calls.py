@@ -1,4 +1,4 @@
-"""LlamaIndex agents run no tool that the model did not call: against the strict sandbox, whole and streamed."""
+"""LlamaIndex agents never run truncated calls: against the strict sandbox, with and without streaming."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVE = {"name": "delete", "arguments": {"path": "/home/eve"}}
 
 
 class Runs:
-    """A tool that notes the paths that it was run with."""
+    """A tool that records the paths that it receives."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -46,7 +46,7 @@ def agent(where: dict[str, Any], runs: Runs, streaming: bool, **settings: Any) -
 
 
 class Cut:
-    """An LLM of which the first answer alone is truncated."""
+    """An LLM whose first answer is truncated, but no other."""
 
     def __init__(self, sandbox: Sandbox, arguments: str, **further: Any) -> None:
         call = {"name": "delete", "arguments": arguments}
@@ -81,7 +81,7 @@ async def test_a_relay_that_hides_the_truncation(
 async def test_max_tokens_truncates_the_call(
     streaming: bool, way: str, sandbox: Sandbox, where: dict[str, Any], runs: Runs
 ) -> None:
-    """With one token there is a name and no arguments: DeepSeek's case."""
+    """With one token, DeepSeek returns a name without arguments."""
     llm, asked = EmpirioLabs(**where, max_tokens=1), [ChatMessage("Clean up.")]
     sandbox.script(Answer(None, tool_calls=[ADA], finish_reason="tool_calls"))
     if way == "chat":

@@ -1,4 +1,4 @@
-"""The same script on each endpoint: both adapters send one body, and get the answer that chat completions gives."""
+"""The same script on each endpoint: both adapters send the same body, and return the same answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.parity.test_parity import LOOP, SETTINGS
 NOT_ON = {"responses": {"stop", "model_kwargs"}, "messages": {"model_kwargs"}}
 """Fields that an endpoint cannot express: `stop`, and the `seed` in `model_kwargs`."""
 USES_OTHER_TOKENS = ("field_stream_usage", "json_mode", "json_schema")
-"""On the other endpoints a stream always reports usage, and `messages` asks for JSON in the system message."""
+"""On the other endpoints, streams always report usage, and `messages` requests JSON in the system message."""
 FIELDS = [name for name in SETTINGS if name not in ("endpoint", "model_kwargs")]
 NAMED = {"type": "function", "function": {"name": "get_weather"}}
 CASES = [
@@ -66,7 +66,7 @@ def test_same_body_and_answer(case: Case, endpoint: str, sandbox: Sandbox, where
 
 
 def _answers() -> list[Answer]:
-    """Return three steps: two calls at once, one more call, and the answer. Each is thought about."""
+    """Return three steps, all with reasoning: two parallel calls, another call, and the answer."""
     calls = [{"id": f"call_{n}", "name": "get_weather", "arguments": {"city": city}} for n, city in enumerate("ABC")]
     return [
         Answer(content="I look.", reasoning="Two of them.", tool_calls=calls[:2]),
@@ -118,7 +118,7 @@ AGENTS = [langchain_agent, langchain_agent_streamed, llamaindex_agent, llamainde
 def test_an_agent_that_thinks_runs_unchanged(
     agent: Any, endpoint: str, sandbox: Sandbox, where: dict[str, Any]
 ) -> None:
-    """The strict sandbox rejects a turn with calls that lacks its reasoning, and a result out of place."""
+    """The strict sandbox rejects a turn with calls but without reasoning, and a result in the wrong place."""
     sandbox.script(*_answers())
     assert agent({**where, "endpoint": endpoint}).endswith("All are sunny.")
     assert [request.path for request in sandbox.requests] == [f"/v1/{endpoint}"] * 3

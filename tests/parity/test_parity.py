@@ -96,7 +96,7 @@ def test_same_body_and_answer(case: Case, stream: bool, sandbox: Sandbox, where:
     bodies = [canonical(request.body) for request in sandbox.requests]
     assert len(bodies) == len(DRIVERS)
     assert len(set(bodies)) == 1, bodies
-    # All but the cached tokens, which grow with each call, are equal.
+    # Everything is equal except the cached tokens, which grow with each call.
     for result in results.values():
         if result.usage:
             result.usage["cached"] = None
@@ -108,7 +108,7 @@ def test_same_body_and_answer(case: Case, stream: bool, sandbox: Sandbox, where:
 def test_the_reasoning_of_a_closing_answer_goes_back(
     name: str, stream: bool, sandbox: Sandbox, where: dict[str, Any]
 ) -> None:
-    """The sandbox of the suites rejects a conversation with tools that lacks the reasoning of a plain answer of its."""
+    """With tools, the strict sandbox rejects a conversation if a plain answer lacks its reasoning."""
     drive, asked = DRIVERS[name], {"role": "user", "content": "Hello"}
     sandbox.script(Answer("It is 5.", reasoning="Two and three."))
     first = drive(Case("first", call={"tools": [WEATHER]}), where, stream)
@@ -118,7 +118,7 @@ def test_the_reasoning_of_a_closing_answer_goes_back(
     assert sandbox.requests[-1].body["messages"][1]["reasoning_content"] == "Two and three."
     with pytest.raises(openai.BadRequestError, match="must be passed back"):
         drive(replace(again, settings={"send_back_reasoning": "never"}), where, stream)
-    # Without tools it is ignored, so it is not sent, and not missed.
+    # Without tools, servers ignore reasoning, so it is neither sent nor required.
     drive(replace(again, call={}), where, stream)
     assert "reasoning_content" not in sandbox.requests[-1].body["messages"][1]
 
@@ -156,7 +156,7 @@ def test_every_typed_field_is_on_the_wire(sandbox: Sandbox, where: dict[str, Any
 
 
 def test_items_of_a_tool_result_stay_apart() -> None:
-    """A tool of an MCP server returns a list as a text block for each item."""
+    """A tool of an MCP server returns a list as one text block per item."""
     items = ["snow", "wind"]
     blocks: list[Any] = [{"type": "text", "text": item} for item in items]
     wire = [{"role": "tool", "tool_call_id": "1", "content": "snow\nwind"}]
