@@ -17,7 +17,7 @@ from empiriolabs_core.catalog import CARDS
 from empiriolabs_core.sandbox import Sandbox
 from tests.careless import CARELESS
 
-MISSING = {"Made by `init_chat_model`"}
+MISSING = {"Supported by `init_chat_model`"}
 """Features that this package lacks. LangChain's registry of providers is closed to other packages."""
 
 

@@ -29,19 +29,20 @@ HERE = Path(__file__).parent
 SETTINGS = ("OPENAI_", "EMPIRIOLABS_", "DEEPSEEK_", "OPENROUTER_", "LANGCHAIN_", "LANGSMITH_", "PYTHONPATH")
 """Prefixes of environment variables that are hidden from the peers."""
 
-HEADER = """# Features, next to the peers
+HEADER = """# Feature comparison
 
-Written by `make features` on {day}, not by hand: every cell is the result of a check that was run with the package as
-it is installed, on Python {python}, with the model `{model}`. All ran against this package's sandbox, which is as
-strict as DeepSeek's own API, and not against the live gateway, of which it is not documented how strict it is. Each
-peer is made as its documentation says, and what that leaves open is at its default
-([peers.py](../benchmarks/features/peers.py)).
+Written by `make features` on {day}. Every cell is the result of a check that ran with the installed package,
+on Python {python}, with the model `{model}`. All checks ran against this package's sandbox, which is as
+strict as DeepSeek's own API. None ran against the live gateway, whose strictness is undocumented. Every package is set
+up as its documentation says; everything else is left at its default ([peers.py](../benchmarks/features/peers.py)).
 
-**yes**: the check passed. **partly**: some cases of it did, or it takes a workaround. **no**: it failed. **-**: the
-question does not arise. Below the table stands what was seen.
+**yes**: the check passed. **partly**: some cases passed, or it needs a workaround. **no**: it failed. **-**: not
+applicable. Details are below the table.
 
-The rows are what this package sets out to do, so they favour it. A peer may do what is not asked here: OpenRouter's
-class chooses between providers, OpenAILike talks to any server. Most were written for other APIs than this one.
+The rows are the goals of this package, so they favour it. The other packages have features that are not listed here:
+OpenRouter's class chooses between providers, and OpenAILike works with any server. Most were written for other APIs.
+
+To switch from one of them, see the [Migration guide](../cookbook/migration.ipynb).
 """
 
 

@@ -36,7 +36,7 @@ def reasoning_whole(t: Any) -> None:
     equal(t.ask(t.make()).reasoning, REASONING, "reasoning")
 
 
-@feature("Reasoning", "In a stream, sync and async, from its first delta on")
+@feature("Reasoning", "In a stream, sync and async, from the first delta")
 def reasoning_streamed(t: Any) -> None:
     pieces = (
         {"role": "assistant", "content": None, "reasoning_content": "Let me "},
@@ -88,7 +88,7 @@ def agent(t: Any) -> None:
 # Tools and structured output
 
 
-@feature("Tools and structured output", "A tool that has to be called, any or a named one, by a model that thinks")
+@feature("Tools and structured output", "Forced tool call (any tool, or a named tool) while the model thinks")
 def forced_tool(t: Any) -> None:
     def force(choice: str, **settings: Any) -> None:
         llm = t.make(**settings)
@@ -102,7 +102,7 @@ def forced_tool(t: Any) -> None:
     or_else(t, both, lambda: both(extra_body=NO_THINKING), "extra_body that turns thinking off")
 
 
-@feature("Tools and structured output", "Structured output by the default method, by a model that thinks")
+@feature("Tools and structured output", "Structured output by the default method while the model thinks")
 def structured(t: Any) -> None:
     def ask(**settings: Any) -> None:
         equal(t.structured(t.make(**settings)), {"name": "Ada", "age": 36}, "parsed")
@@ -116,7 +116,7 @@ def _piece(index: int, call_id: str | None, name: str | None, arguments: str) ->
     return {**head, "function": {**named, "arguments": arguments}}
 
 
-@feature("Tools and structured output", "Two streamed calls, in whichever way servers cut them up")
+@feature("Tools and structured output", "Two streamed tool calls, in every format that servers use")
 def two_calls(t: Any) -> None:
     weather, time = ("call_1", "get_weather", '{"city": "Paris"}'), ("call_2", "get_time", '{"city": "Oslo"}')
     cuts = {
@@ -145,7 +145,9 @@ def two_calls(t: Any) -> None:
     several(t, {name: partial(read, chunks) for name, chunks in cuts.items()})
 
 
-@feature("Tools and structured output", "Arguments that are cut off never look like whole ones, whole and streamed")
+@feature(
+    "Tools and structured output", "Truncated tool arguments are never taken for complete ones, whole and streamed"
+)
 def invalid_arguments(t: Any) -> None:
     def read(ask: Callable[[Any], Any]) -> None:
         t.wire.script({"content": None, "tool_calls": [{"name": "get_weather", "arguments": '{"city": "Par'}]})
@@ -168,7 +170,7 @@ def invalid_arguments(t: Any) -> None:
 
 @feature(
     "Tools and structured output",
-    "Sources of a web search as citations: from annotations, and from a footer (its form is inferred)",
+    "Sources of a web search as citations: from annotations, and from a footer (its format is inferred)",
 )
 def citations(t: Any) -> None:
     url = "https://field-notes.example/today"

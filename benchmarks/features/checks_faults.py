@@ -16,7 +16,7 @@ from unittest import mock
 from .subject import THOUGHT, WINDOW, Shortfall, equal, expect, failure, feature, several, told
 
 
-@feature("When things go wrong", "A stream that ends without `finish_reason` is an error, sync and async")
+@feature("Errors and failures", "A stream that ends without `finish_reason` raises an error, sync and async")
 def cut_short(t: Any) -> None:
     def read(ask: Callable[[Any], Any]) -> None:
         t.wire.script(THOUGHT)
@@ -47,12 +47,12 @@ def _own_class(error: Exception) -> None:
         raise Shortfall(told(error), "partly" if "API" in str(error) else "no")
 
 
-@feature("When things go wrong", "An error object in mid-stream is an error of a class of its own")
+@feature("Errors and failures", "An error object in mid-stream raises a specific error")
 def reported(t: Any) -> None:
     _own_class(_raised(t, {"kind": "error_event", "after": 2}, t.stream))
 
 
-@feature("When things go wrong", "`choices: []` is an error of a class of its own")
+@feature("Errors and failures", "`choices: []` raises a specific error")
 def no_choices(t: Any) -> None:
     t.wire.script({"body": {**_WHOLE, "choices": []}})
     _own_class(_raised(t, None, t.ask))
@@ -69,13 +69,13 @@ _WHOLE = {
 }
 
 
-@feature("When things go wrong", "An answer without `system_fingerprint`, which the gateway does not promise, is read")
+@feature("Errors and failures", "A response without `system_fingerprint` (not guaranteed by the gateway) is accepted")
 def no_fingerprint(t: Any) -> None:
     t.wire.script({"body": {name: value for name, value in _WHOLE.items() if name != "system_fingerprint"}})
     equal(t.ask(t.make(max_retries=0)).text, "Blue.", "text")
 
 
-@feature("When things go wrong", "A conversation that is too long is an error of a class of its own")
+@feature("Errors and failures", "A conversation that is too long raises a specific error")
 def overflow(t: Any) -> None:
     words = f"This model's maximum context length is {WINDOW} tokens. However, you requested {WINDOW + 1} tokens."
     fault = {"kind": "status", "status": 400, "code": "invalid_request_error", "message": words}
@@ -83,7 +83,7 @@ def overflow(t: Any) -> None:
     expect(t.is_overflow(error), told(error))
 
 
-@feature("When things go wrong", "A finite time-out by default")
+@feature("Errors and failures", "A finite timeout by default")
 def timeout(t: Any) -> None:
     seen: list[Any] = []
     with contextlib.ExitStack() as stack:
@@ -106,7 +106,7 @@ def _noting_timeouts(send: Any, seen: list[Any]) -> Any:
     return noting
 
 
-@feature("When things go wrong", "`max_retries=2` means three requests, no more")
+@feature("Errors and failures", "`max_retries=2` sends at most three requests")
 def one_retry_layer(t: Any) -> None:
     t.wire.fail(*[{"kind": "status", "status": 429, "headers": {"retry-after-ms": "1"}}] * 20)
     problem = failure(lambda: t.ask(t.make(max_retries=2)))

@@ -58,13 +58,13 @@ def _refused(t: Any, settings: dict[str, Any], call: dict[str, Any]) -> None:
     expect(problem is not None, "no error")
 
 
-@feature("Fields", "A misspelt argument is an error, of the constructor and of a call")
+@feature("Fields", "A misspelt argument raises an error, in the constructor and in a call")
 def misspelt(t: Any) -> None:
     wrong = {"temprature": 0.5}
     several(t, {"constructor": lambda: _refused(t, wrong, {}), "call": lambda: _refused(t, {}, wrong)})
 
 
-@feature("Fields", "A value out of range is an error before it is sent")
+@feature("Fields", "An out-of-range value raises an error before the request")
 def out_of_range(t: Any) -> None:
     wrong: dict[str, Any] = {"temperature": 3, "top_p": 2, "max_tokens": 0}
     cases: dict[str, Callable[[], Any]] = {}
@@ -74,7 +74,7 @@ def out_of_range(t: Any) -> None:
     several(t, cases)
 
 
-@feature("Fields", "What a call says wins over the constructor")
+@feature("Fields", "A call's arguments take precedence over the constructor's")
 def call_wins(t: Any) -> None:
     def sent(name: str, first: Any, then: Any) -> None:
         t.ask(t.make(**{name: first}), **{name: then})
@@ -83,13 +83,13 @@ def call_wins(t: Any) -> None:
     several(t, {"max_tokens": lambda: sent("max_tokens", 100, 50), "temperature": lambda: sent("temperature", 1, 0.5)})
 
 
-@feature("Fields", "`extra_body` of constructor and call are merged")
+@feature("Fields", "`extra_body` of the constructor and the call are merged")
 def extra_body(t: Any) -> None:
     t.ask(t.make(extra_body={"first": 1}), extra_body={"then": 2})
     equal({name: t.bodies()[-1].get(name) for name in ("first", "then")}, {"first": 1, "then": 2}, "in the body")
 
 
-@feature("Fields", "Chat, tools and the 1M window of DeepSeek V4 with model, key and URL alone")
+@feature("Fields", "Chat, tools and the 1M context window of DeepSeek V4 with only model, key and URL set")
 def bare(t: Any) -> None:
     def agent() -> None:
         # It calls no tool, so that this is not about the reasoning that a tool loop has to send back.
@@ -103,17 +103,17 @@ def bare(t: Any) -> None:
     several(t, {"chat": lambda: t.ask(t.bare()), "agent": agent, "window": window})
 
 
-# Tokens and money
+# Tokens and costs
 
 
-@feature("Tokens and money", "Usage of a stream without asking for it")
+@feature("Tokens and costs", "Usage of a stream by default")
 def usage_streamed(t: Any) -> None:
     reply = t.stream(t.make())
     counted = {**reply.raw_usage, **{name: count for name, count in reply.usage.items() if count is not None}}
     expect(bool(counted.get("input") and counted.get("output")), f"usage: {counted}")
 
 
-@feature("Tokens and money", "Cached and reasoning tokens, whole and streamed")
+@feature("Tokens and costs", "Cached and reasoning tokens, whole and streamed")
 def details(t: Any) -> None:
     counts = {
         "prompt_tokens_details": {"cached_tokens": 64},
@@ -138,13 +138,13 @@ def details(t: Any) -> None:
         raise Shortfall(str(error), "partly" if any(only_raw.values()) else error.verdict) from None
 
 
-@feature("Tokens and money", "What a call cost, on the answer")
+@feature("Tokens and costs", "Cost of a call on the response")
 def cost(t: Any) -> None:
     found = t.ask(t.make()).cost
     expect(isinstance(found, float) and found > 0, f"cost: {found!r}")
 
 
-@feature("Tokens and money", "A budget, after which calls are refused")
+@feature("Tokens and costs", "A budget that blocks further calls")
 def budget(t: Any) -> None:
     if t.peer.budget is None:
         package = type(t.make()).__module__.split(".chat_models")[0].split(".base")[0]
@@ -156,7 +156,7 @@ def budget(t: Any) -> None:
     equal(len(t.bodies()), 1, "requests")
 
 
-@feature("Tokens and money", "Embeddings made with an `api_key` argument")
+@feature("Tokens and costs", "Embeddings accept an `api_key` argument")
 def embeddings(t: Any) -> None:
     if t.peer.embeddings is None:
         raise NotApplicable("The package has no embeddings.")
@@ -177,7 +177,7 @@ def _environment(**variables: str) -> Iterator[None]:
         yield
 
 
-@feature("Keys, copies, event loops", "Nothing of `OPENAI_*` is sent: not the key, organisation, project or headers")
+@feature("Keys, copies, event loops", "`OPENAI_*` variables are not sent: key, organisation, project, headers")
 def openai_environment(t: Any) -> None:
     def kept_back(variables: dict[str, str], **settings: Any) -> None:
         with _environment(**variables):
@@ -198,7 +198,7 @@ def openai_environment(t: Any) -> None:
     )
 
 
-@feature("Keys, copies, event loops", "The key is in no `repr`, `str` or dump, before and after use")
+@feature("Keys, copies, event loops", "The key never appears in `repr`, `str` or a dump, before and after use")
 def key_unseen(t: Any) -> None:
     llm = t.make()
     before = t.texts(llm)
@@ -208,7 +208,7 @@ def key_unseen(t: Any) -> None:
         expect(at < 0, f"...{text[max(at - 30, 0) : max(at, 0)]}<the key>")
 
 
-@feature("Keys, copies, event loops", "Deep copies and pickles, after use")
+@feature("Keys, copies, event loops", "Deep copies and pickles work after use")
 def copies(t: Any) -> None:
     def use(duplicate: Callable[[Any], Any]) -> None:
         # A pickle need not hold the key: the environment has it.
@@ -220,7 +220,7 @@ def copies(t: Any) -> None:
     several(t, {"deepcopy": lambda: use(copy.deepcopy), "pickle": lambda: use(lambda m: pickle.loads(pickle.dumps(m)))})
 
 
-@feature("Keys, copies, event loops", "One object in two calls of `asyncio.run`")
+@feature("Keys, copies, event loops", "One object works in two calls of `asyncio.run`")
 def two_loops(t: Any) -> None:
     llm = t.make()
     for _ in range(2):

@@ -194,9 +194,9 @@ GROUPS = (
     "Reasoning",
     "Tools and structured output",
     "Fields",
-    "Tokens and money",
+    "Tokens and costs",
     "Keys, copies, event loops",
-    "When things go wrong",
+    "Errors and failures",
 )
 FEATURES: list[Feature] = []
 """All rows. Importing the modules of checks fills it."""

@@ -131,7 +131,7 @@ def _added(chunks: list[Any]) -> Any:
     return whole
 
 
-@feature("Reasoning", 'Sent back out of `output_version="v1"` messages, whole and streamed', "langchain")
+@feature("Reasoning", 'Sent back from `output_version="v1"` messages, whole and streamed', "langchain")
 def v1_goes_back(t: LangChain) -> None:
     def loop(stream: bool) -> None:
         t.wire.script(CALL)
@@ -142,7 +142,7 @@ def v1_goes_back(t: LangChain) -> None:
     several(t, {"whole": lambda: loop(False), "streamed": lambda: loop(True)})
 
 
-@feature("Reasoning", "Sent back out of `stream_events` version 3", "langchain")
+@feature("Reasoning", "Sent back from `stream_events` version 3", "langchain")
 def v3_goes_back(t: LangChain) -> None:
     t.wire.script(CALL)
     llm = t.make()
@@ -150,7 +150,7 @@ def v3_goes_back(t: LangChain) -> None:
     equal(t.bodies()[-1]["messages"][1].get("reasoning_content"), REASONING, "sent back")
 
 
-@feature("Reasoning", "Standard blocks of a streamed tool call: reasoning and call apart", "langchain")
+@feature("Reasoning", "Standard blocks of a streamed tool call: separate blocks for reasoning and call", "langchain")
 def v1_stream_blocks(t: LangChain) -> None:
     t.wire.script(CALL)
     message = t.ask_tool(t.make(output_version="v1"), stream=True).native
@@ -170,14 +170,14 @@ def json_mode(t: LangChain) -> None:
 
 @feature(
     "Tools and structured output",
-    "Structured output by `json_schema`, with a model that has JSON mode only",
+    "Structured output by `json_schema`, with a model that has only JSON mode",
     "langchain",
 )
 def json_schema(t: LangChain) -> None:
     _as_person(t, "json_schema")
 
 
-@feature("Tokens and money", "Tokens counted without a network", "langchain")
+@feature("Tokens and costs", "Token counting without a network", "langchain")
 def counts_offline(t: LangChain) -> None:
     def unreachable(*arguments: Any, **named: Any) -> Any:
         raise OSError("There is no network.")
@@ -192,7 +192,7 @@ def counts_offline(t: LangChain) -> None:
     expect(3 <= tokens <= 30, f"counted {tokens}")
 
 
-@feature("Fields", "Made by `init_chat_model`", "langchain")
+@feature("Fields", "Supported by `init_chat_model`", "langchain")
 def by_init_chat_model(t: LangChain) -> None:
     from langchain.chat_models import init_chat_model
 

@@ -126,7 +126,7 @@ def _raw_usage(raw: Any) -> dict[str, int | None]:
     }
 
 
-@feature("Reasoning", "`thinking_delta` on each streamed response, which agents pass on", "llamaindex")
+@feature("Reasoning", "`thinking_delta` on every streamed response, which agents pass on", "llamaindex")
 def thinking_delta(t: LlamaIndex) -> None:
     t.wire.script({"content": "Blue.", "reasoning": REASONING})
     seen = [r.additional_kwargs.get("thinking_delta") or "" for r in t.make().stream_chat([ChatMessage(PROMPT)])]
@@ -146,7 +146,7 @@ def structured_stream(t: LlamaIndex) -> None:
     grow(t.make())
 
 
-@feature("Tools and structured output", "The caller's `chat_history` is left as it is", "llamaindex")
+@feature("Tools and structured output", "The caller's `chat_history` is not modified", "llamaindex")
 def history_untouched(t: LlamaIndex) -> None:
     history = [ChatMessage("Hello"), ChatMessage(role="assistant", content="Hello.")]
     t.make().chat_with_tools([get_weather], user_msg="And now?", chat_history=history)
