@@ -307,6 +307,26 @@ def test_recorded_against_the_sandbox(wire: Wire, driver: str, address: dict[str
     _ask(wire, driver, address)
 
 
+ELSEWHERE = [
+    (endpoint, wire)
+    for endpoint in ("responses", "messages")
+    for wire in WIRES
+    # Scripted chunks are shapes of chat completions; tests/core/test_endpoints.py has those of the others.
+    if not wire.script
+]
+
+
+@pytest.mark.vcr
+@pytest.mark.filterwarnings("ignore:The answer is empty")
+@pytest.mark.parametrize("driver", ["langchain", "llamaindex-async"])
+@pytest.mark.parametrize(
+    ("endpoint", "wire"),
+    [pytest.param(e, w, marks=_mark(f"sandbox/{e}", str(w)), id=f"{e}-{w}") for e, w in ELSEWHERE],
+)
+def test_recorded_on_another_endpoint(endpoint: str, wire: Wire, driver: str, address: dict[str, Any]) -> None:
+    _ask(wire, driver, {**address, "endpoint": endpoint})
+
+
 def _some_text(result: Result) -> None:
     assert result.text or result.reasoning
     assert result.usage is not None
