@@ -1,6 +1,4 @@
-"""The OpenAI clients: where they connect, and what they must not share with other processes or take from OpenAI's
-settings.
-"""
+"""Create the OpenAI clients, isolated from other processes and from OpenAI's own settings."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ from empiriolabs_core import __version__
 from empiriolabs_core.errors import JSON, NoAnswerInTimeError, SettingsError, UsageError
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds to wait for a connection. The rest of a timeout is for the answer."""
+"""Maximum number of seconds to wait for a connection. The rest of a timeout is for the answer."""
 
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 _HttpClient = TypeVar("_HttpClient")
@@ -32,24 +30,24 @@ _OpenAI = TypeVar("_OpenAI", openai.OpenAI, openai.AsyncOpenAI)
 
 
 class Headers(dict[str, str]):
-    """HTTP headers whose values are in no repr, since they may hold credentials."""
+    """HTTP headers whose repr hides the values, since they may contain credentials."""
 
     def __repr__(self) -> str:
-        """Return the number of headers only."""
+        """Return only the number of headers."""
         return f"<{len(self)} headers>"
 
 
 @dataclass(frozen=True, repr=False)
 class Connection:
-    """Where and how to connect. Two equal connections can share a client.
+    """The settings of a connection. Two equal connections can share a client.
 
     Attributes:
         base_url: URL of the API.
         api_key: API key.
         timeout: seconds, or an `openai.Timeout`.
-        total_timeout: seconds for a whole call, with its retries; `None` for no limit.
-        max_retries: how often the OpenAI client repeats a request.
-        headers: further HTTP headers, as names and values.
+        total_timeout: seconds for a complete call, including retries; `None` for no limit.
+        max_retries: maximum number of retries of the OpenAI client.
+        headers: additional HTTP headers, as names and values.
         http_client: HTTP client for synchronous calls; `None` for the OpenAI client's default.
         http_async_client: HTTP client for asynchronous calls; `None` for the OpenAI client's default.
     """
@@ -63,24 +61,25 @@ class Connection:
     http_client: Any
     http_async_client: Any
 
-    # Error reporters print the members of a tuple one by one, and the key with them; of this, they print the repr.
+    # Not a tuple: error reporters print all members of a tuple, including the key, but only the repr of other objects.
     def __repr__(self) -> str:
-        """Return the URL only."""
+        """Return only the URL."""
         return f"Connection({self.base_url!r})"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Refuse to be pickled: the pickle would hold the key in clear."""
-        raise UsageError("A Connection holds an API key and cannot be pickled. Pickle the model instead.")
+        """Prevent pickling, because the pickle would contain the key in plain text."""
+        raise UsageError("A Connection contains an API key and cannot be pickled. Pickle the model instead.")
 
 
 class TimeLeft(openai.Timeout):
-    """The limits of each phase of a request, never more than the time that is left of a call.
+    """The timeouts of a request's phases, at most the time that is left for the call.
 
-    The OpenAI client reads them anew for each attempt. Asyncio has a limit of its own, so this matters to sync calls.
+    The OpenAI client reads them again for each attempt. They matter only for sync calls: async calls have their own
+    limit.
 
     Args:
-        timeout: the limits, or seconds for each phase.
-        total: seconds for the whole call, from now on.
+        timeout: timeouts by phase, or seconds for every phase.
+        total: seconds for the complete call, from now on.
     """
 
     def __init__(self, timeout: Any, total: float) -> None:
@@ -103,12 +102,12 @@ class TimeLeft(openai.Timeout):
         """Return the error for a call that took too long."""
         return NoAnswerInTimeError(
             f"The answer was not complete after total_timeout={self.total:g} seconds, retries included. Raise "
-            "total_timeout, or ask for less. What a stream yielded stays valid.",
+            "total_timeout, or request a shorter answer. Chunks that were received stay valid.",
             None,
         )
 
     def __getattr__(self, phase: str) -> float:
-        """Return the limit of a phase."""
+        """Return the timeout of a phase."""
         if phase not in self.__dict__.get("_limits", ()):
             raise AttributeError(phase)
         self.check()
@@ -120,26 +119,26 @@ class TimeLeft(openai.Timeout):
 
 
 class _Client(openai.OpenAI):
-    """The OpenAI client, which waits between two attempts no longer than the time that is left of a call."""
+    """The OpenAI client, with waits between attempts limited to the time that is left for the call."""
 
-    # Private to the OpenAI client, as there is no public way. Without it, a call may end late by one such wait.
+    # A private method, since there is no public alternative. Without it, a call may end late by one wait.
     def _calculate_retry_timeout(self, remaining_retries: int, options: Any, response_headers: Any = None) -> float:
         seconds = super()._calculate_retry_timeout(remaining_retries, options, response_headers)
         return min(seconds, options.timeout.left) if isinstance(options.timeout, TimeLeft) else seconds
 
 
 def public_connection(base_url: str, timeout: float) -> Connection:
-    """Return the connection to a route that needs no key."""
+    """Return a connection for a route that requires no key."""
     return Connection(base_url, SecretStr("none"), timeout, None, 2, Headers(), None, None)
 
 
 def sync_client(connection: Connection, http_client: Any) -> openai.OpenAI:
-    """Return an OpenAI client over an HTTP client."""
+    """Return an OpenAI client that uses an HTTP client."""
     return _isolated(_Client(**_client_arguments(connection), http_client=http_client), connection)
 
 
 def async_client(connection: Connection, http_client: Any) -> openai.AsyncOpenAI:
-    """Return an asynchronous OpenAI client over an HTTP client."""
+    """Return an async OpenAI client that uses an HTTP client."""
     return _isolated(openai.AsyncOpenAI(**_client_arguments(connection), http_client=http_client), connection)
 
 
@@ -151,13 +150,13 @@ def own_http_client(kind: Callable[..., _HttpClient], event_hooks: Any = None) -
         event_hooks: functions that are called with each HTTP request and response.
 
     Raises:
-        SettingsError: the proxy settings of the environment cannot be used.
+        SettingsError: if the proxy settings of the environment are invalid.
     """
     _check_proxies()
     try:
         return kind(verify=_tls_context(), event_hooks=event_hooks)
     except Exception as error:
-        # The text may contain the password of a proxy.
+        # The error's text may contain the password of a proxy.
         told = type(error).__name__
     raise SettingsError(
         f"The HTTP client cannot be created ({told}). Check the environment variables HTTP_PROXY, HTTPS_PROXY, "
@@ -166,7 +165,7 @@ def own_http_client(kind: Callable[..., _HttpClient], event_hooks: Any = None) -
 
 
 def phases(timeout: Any) -> Any:
-    """Return a timeout in seconds as one for each phase of a request."""
+    """Convert a timeout in seconds to timeouts of all phases of a request."""
     return (
         openai.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)) if isinstance(timeout, int | float) else timeout
     )
@@ -176,7 +175,7 @@ _owners: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 def adopt(http_client: Any) -> None:
-    """Remember the process that a user's HTTP client belongs to: the first in which it is seen."""
+    """Record the process that a user's HTTP client belongs to: the first process in which it is used."""
     if http_client is not None:
         _owners.setdefault(http_client, os.getpid())
 
@@ -191,11 +190,11 @@ def check_usable(http_client: Any, name: str) -> None:
     adopt(http_client)
     if _owners.get(http_client) != os.getpid():
         raise UsageError(
-            f"{name} belongs to the process that this one was forked from, and would receive its answers. Create "
+            f"{name} belongs to the process from which this one was forked, and would receive its answers. Create "
             f"{name} and the model in each process, after the fork, or leave {name} out."
         )
     if getattr(http_client, "is_closed", False):
-        raise UsageError(f"{name} is closed. Pass one that is open, or leave {name} out.")
+        raise UsageError(f"{name} is closed. Pass an open client, or leave {name} out.")
 
 
 def _client_arguments(connection: Connection) -> JSON:
@@ -208,10 +207,10 @@ def _client_arguments(connection: Connection) -> JSON:
 
 
 def _isolated(client: _OpenAI, connection: Connection) -> _OpenAI:
-    """Keep what OPENAI_* environment variables put into a client from the gateway.
+    """Remove values of OPENAI_* environment variables from a client, so that they are not sent to the gateway.
 
     The organisation, project and admin key can be unset. The headers of OPENAI_CUSTOM_HEADERS, whose
-    Authorization line would replace the key, are held in a private attribute only.
+    Authorization line would replace the key, are stored only in a private attribute.
     """
     client.organization = client.project = client.admin_api_key = None
     client._custom_headers = Headers({"User-Agent": f"empiriolabs-adapters/{__version__}", **connection.headers})
@@ -220,10 +219,10 @@ def _isolated(client: _OpenAI, connection: Connection) -> _OpenAI:
 
 @functools.cache
 def _tls_context() -> ssl.SSLContext:
-    """The one TLS context of the process: creating one takes some 30 ms."""
+    """Return the process's shared TLS context. Creating a context needs about 30 ms."""
     context = ssl.create_default_context()
     if _has_no_roots(context) and not os.environ.get("SSL_CERT_FILE"):
-        # Some builds of Python have no root certificates. The frameworks install certifi.
+        # Some Python builds have no root certificates. The frameworks install certifi.
         with contextlib.suppress(ImportError):
             import certifi
 
@@ -235,12 +234,12 @@ def _has_no_roots(context: ssl.SSLContext) -> bool:
     try:
         return not context.cert_store_stats()["x509_ca"]
     except NotImplementedError:
-        # After truststore.inject_into_ssl(), the operating system verifies, and its certificates cannot be counted.
+        # After truststore.inject_into_ssl(), the operating system verifies certificates, and they cannot be counted.
         return False
 
 
 def _check_proxies() -> None:
-    """Raise `SettingsError` for a proxy setting of the environment that cannot be used. Its value is not shown."""
+    """Raise `SettingsError` if a proxy setting of the environment is invalid. The error does not show its value."""
     wrong = [f"{name.upper()}_PROXY {why}" for name, why in _wrong_proxies().items()]
     if wrong:
         raise SettingsError(f"{'; '.join(wrong)}. Correct or unset it, or pass http_client and http_async_client.")
@@ -264,7 +263,7 @@ def _wrong_with(proxy: str) -> str | None:
     if not usable:
         return "must be a URL with a host and a port from 1 to 65535"
     if parts.scheme not in _PROXY_SCHEMES:
-        return f"must be a URL of the scheme {', '.join(_PROXY_SCHEMES[:-1])} or {_PROXY_SCHEMES[-1]}"
+        return f"must be a URL with the scheme {', '.join(_PROXY_SCHEMES[:-1])} or {_PROXY_SCHEMES[-1]}"
     if parts.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
-        return "is a SOCKS proxy, which needs the package socksio: pip install socksio"
+        return "is a SOCKS proxy, which requires the package socksio: pip install socksio"
     return None

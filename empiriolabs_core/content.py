@@ -1,4 +1,4 @@
-"""Content parts of wire messages: what both adapters and the settings need of them."""
+"""Functions for content parts of wire messages, shared by the adapters and the settings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from empiriolabs_core.errors import JSON
 
 
 def join_parts(parts: list[JSON], between: str) -> str | list[JSON]:
-    """Return content parts as wire content: one string if all of them are text, which every model accepts.
+    """Return content parts as wire content: one string if all parts are text, since every model accepts a string.
 
     Args:
         parts: the parts.
-        between: what separates texts: nothing for pieces of one message, a line break for items of a tool's result.
+        between: separator of texts: empty for parts of a message, a line break for items of a tool's result.
     """
     if all(part["type"] == "text" for part in parts):
         return between.join(part["text"] for part in parts)
@@ -21,7 +21,7 @@ def join_parts(parts: list[JSON], between: str) -> str | list[JSON]:
 
 
 def as_json(value: Any) -> str:
-    """Return any value as JSON text. What JSON has no form for is shown as a string."""
+    """Return any value as JSON text. Values that JSON does not support become strings."""
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (TypeError, ValueError, RecursionError):

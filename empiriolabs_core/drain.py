@@ -1,4 +1,4 @@
-"""Reads the end of a response whose answer is complete, so that its connection can be used again.
+"""Read the rest of a response whose answer is complete, so that its connection can be reused.
 
 `[DONE]` ends an answer, but not the body of its response. A connection whose body was not read to the end is closed,
 and the next request pays for a new one, with a TLS handshake.
@@ -12,22 +12,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 SECONDS = 0.1
-"""The longest time to read on. A server that has sent `[DONE]` and keeps the body open costs no more."""
+"""Maximum time for reading the rest, in case a server keeps the body open after `[DONE]`."""
 BYTES = 65_536
-"""The most bytes to read on."""
+"""Maximum number of bytes to read."""
 
 
 def is_possible(response: Any) -> bool:
-    """Return whether reading can be limited in time. With HTTP/2, connections are used again without it."""
+    """Return whether reads can be limited in time. With HTTP/2, connections are reused without reading the rest."""
     return response.http_version == "HTTP/1.1" and response.extensions.get("network_stream") is not None
 
 
 @contextlib.contextmanager
 def limited(response: Any) -> Iterator[Callable[[bytes], None]]:
-    """Limit the reads in the block. Errors end it silently: the answer was complete before.
+    """Limit the reads in the block. Errors end the block silently, since the answer is already complete.
 
     Yields:
-        A function that must be called with each piece that was read. It ends the block when there are too many bytes.
+        A function to call with each chunk that was read. It ends the block after too many bytes.
     """
     # The HTTP library reads the timeout of a request once, before its first read, so it cannot be lowered. The network
     # stream is public, and its `read` has a timeout. Sync and async, it is called with the same arguments.
@@ -49,5 +49,5 @@ def limited(response: Any) -> Iterator[Callable[[bytes], None]]:
         with contextlib.suppress(Exception):
             yield spend
     finally:
-        # The class's own method is found again.
+        # Restore the method of the class.
         del network.read

@@ -1,4 +1,4 @@
-"""Turns what can go wrong on the way to the gateway and back into typed errors that show no secret."""
+"""Convert failures of requests to typed errors that contain no secrets."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _PUBLIC_HEADERS = frozenset(
     {"accept", "accept-encoding", "accept-language", "connection", "content-type", "user-agent"}
 )
 _ALMOST = 0.01
-"""Seconds. A read whose timeout is the time that is left may end a little before it."""
+"""Tolerance in seconds. A read whose timeout is the time that is left may end slightly earlier."""
 _SHORTEST_SECRET = 8
-"""Characters. Replacing shorter values, such as the `7` of a header, would garble messages."""
+"""Minimum length in characters of a value to replace. Replacing a header's `7`, for example, would garble messages."""
 
 
 class typed_errors:
-    """Raises what goes wrong within it as a typed error that says where, with a note of what a report needs.
+    """Context manager that converts exceptions to typed errors, with a note for bug reports.
 
-    The error has no cause, no context and no inner frames: the OpenAI client's and the HTTP library's hold the key, and
-    those that read a reply hold what the gateway may have repeated of it.
+    The error has no cause, no context and no inner frames. Frames of the OpenAI client and the HTTP library contain the
+    key, and frames that read a reply may contain a copy that the gateway sent back.
 
     Args:
-        connection: where the request goes.
+        connection: the connection of the request.
         body: the JSON body.
         options: the options of the request.
         check: the `StreamCheck` of a stream.
@@ -96,11 +96,11 @@ def _facts(connection: Connection, body: JSON, error: Exception) -> str:
     facts = [f"empiriolabs-adapters {__version__}", f"openai {openai.__version__}", connection.base_url]
     facts += [f"{name}={body[name]!r}" for name in ("model", "stream") if name in body]
     request_id = getattr(error, "request_id", None)
-    return f"If you report this, say: {', '.join(facts)}{', request id ' if request_id else ''}{request_id or ''}."
+    return f"If you report this, include: {', '.join(facts)}{', request id ' if request_id else ''}{request_id or ''}."
 
 
 def _typed(error: Exception, connection: Connection, body: JSON, options: JSON, check: Any) -> Exception | None:
-    """Return the typed error for an exception; `None` for one that is not about the request."""
+    """Return the typed error for an exception; `None` if the exception is not about the request."""
     if isinstance(error, EmpirioLabsError):
         return error
     if isinstance(error, openai.APIStatusError):
@@ -108,16 +108,16 @@ def _typed(error: Exception, connection: Connection, body: JSON, options: JSON, 
     if isinstance(error, openai.APIConnectionError):
         return _failed(connection, options, check, error, error.request)
     if isinstance(error, openai.APIError):
-        return ReportedError(f"The gateway reported an error in mid-stream: {described(error.body)}", error.body)
+        return ReportedError(f"The gateway reported an error during the stream: {described(error.body)}", error.body)
     if isinstance(error, OSError):
-        # A certificate error is a ValueError too.
+        # A certificate error is also a ValueError.
         return _failed(connection, options, check, error, None)
     if isinstance(error, UnicodeDecodeError | TypeError | ValueError | RecursionError):
         refused = unsendable(body)
         if refused is not None:
             return refused
         if isinstance(error, UnicodeDecodeError | json.JSONDecodeError) or _in_json(error):
-            return InvalidReplyError(f"The reply cannot be read as JSON: {excerpt(str(error))}. Try again.")
+            return InvalidReplyError(f"The reply cannot be read as JSON: {excerpt(str(error))}. Retry.")
     if isinstance(error, RuntimeError) and (connection.http_client or connection.http_async_client) is not None:
         return UsageError(f"The http_client or http_async_client cannot be used: {excerpt(str(error))}.")
     # openai 2 lets errors of its HTTP library through while a stream is read. Which library it is depends on the
@@ -129,7 +129,7 @@ def _typed(error: Exception, connection: Connection, body: JSON, options: JSON, 
 
 
 def _in_json(error: BaseException) -> bool:
-    """Return whether the JSON decoder raised an error: the reply is nested too deeply, or has a too long integer."""
+    """Return whether the JSON decoder raised an error, because of deep nesting or a very long integer."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -152,59 +152,59 @@ def _status(connection: Connection, error: openai.APIStatusError) -> Exception:
         message = (
             f"{connection.base_url} redirected the request to {_place(connection.base_url, location)} "
             f"({error.status_code}). Redirects are not followed, since the key and the prompt would go there. If the "
-            "API has moved, set base_url to its new address."
+            "API has moved, set base_url to its new URL."
         )
         return RedirectError(message, response=error.response, body=error.body)
     if isinstance(error, openai.NotFoundError) and error.code is None and not names_an_error(error):
         message = (
-            f"{connection.base_url} has no such path (404). base_url ends with the API's path, such as "
-            f"{DEFAULT_API_BASE}, and with nothing after it."
+            f"{connection.base_url} does not serve this path (404). base_url must end with the API's path, such as "
+            f"{DEFAULT_API_BASE}, without anything after it."
         )
         return NotFoundError(message, response=error.response, body=error.body)
     return refine(error)
 
 
 def _place(base_url: str, location: str) -> str:
-    """Return where a redirect leads, without user name, password and query, which may be secret."""
+    """Return the target of a redirect without user name, password and query, which may be secret."""
     try:
         parts = urlsplit(urljoin(base_url, location))
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return "an address that cannot be read"
+        return "an invalid URL"
     return excerpt(f"{parts.scheme}://{parts.hostname}{port}{parts.path}")
 
 
 def _failed(connection: Connection, options: JSON, check: Any, error: BaseException, sent: Any) -> Exception:
-    """Return the typed error for a connection that failed, with what the HTTP library says of it.
+    """Return the typed error for a failed connection, with the HTTP library's message.
 
     Args:
-        connection: where to.
+        connection: the connection of the request.
         options: the options of the request.
-        check: the stream so far, if one was asked for.
-        error: what the OpenAI client raised.
+        check: the state of the stream; `None` if the request is not streamed.
+        error: the error that the OpenAI client raised.
         sent: the HTTP request.
     """
     cause = error.__cause__ or error
     kind, told = type(cause).__name__, str(cause).rstrip(".")
     if kind == "LocalProtocolError":
-        # Its text contains the header.
+        # The library's message contains the header.
         told = "a header of the HTTP client cannot be sent"
     begun = check is not None and check.begun
-    whole = "What had come stays valid, but is not a whole answer: ask again"
+    whole = "The answer is incomplete; chunks that were received stay valid. Retry"
     if isinstance(error, openai.APITimeoutError) or kind.endswith(("Timeout", "TimeoutError")):
         timeout = options.get("timeout", connection.timeout)
         late = "sent nothing more" if begun else "did not answer"
-        advice = f"{whole}, or raise timeout." if begun else "Raise timeout, or ask for less."
+        advice = f"{whole}, or raise timeout." if begun else "Raise timeout, or request a shorter answer."
         message = f"{connection.base_url} {late} in time: {kind}, timeout={timeout}. {advice}"
         return NoAnswerInTimeError(message, sent)
-    what = "broke off in mid-answer" if begun else "failed"
-    advice = f"{whole}." if begun else "Check base_url, or try again."
+    what = "was lost during the answer" if begun else "failed"
+    advice = f"{whole}." if begun else "Check base_url, or retry."
     message = f"The connection to {connection.base_url} {what}: {kind}{told and ': '}{told}. {advice}"
     return ConnectionDroppedError(message=message, request=sent)
 
 
 def _secrets(connection: Connection, options: JSON) -> list[str]:
-    """Return the key and the header values that a reply may repeat, the longest first."""
+    """Return the key and the header values that a reply may repeat, longest first."""
     headers = [*connection.headers.items(), *(options.get("headers") or {}).items()]
     for http_client in (connection.http_client, connection.http_async_client):
         headers += dict(getattr(http_client, "headers", None) or {}).items()
@@ -214,7 +214,7 @@ def _secrets(connection: Connection, options: JSON) -> list[str]:
 
 
 def _scrub(error: Exception, secrets: list[str]) -> None:
-    """Remove secrets that the gateway repeated from an error, and the request's headers from its request."""
+    """Remove secrets that the gateway repeated from an error, and the headers from its request."""
     error.args = tuple(_scrubbed(argument, secrets) for argument in error.args)
     for name, value in vars(error).items():
         if name == "request":
@@ -245,15 +245,15 @@ def _bare_request(request: Any) -> Any:
 
 
 def _bare_response(response: Any, secrets: list[str]) -> Any:
-    """Return an HTTP response whose request has no headers, and in which nothing secret is repeated."""
+    """Return an HTTP response without repeated secrets, whose request has no headers."""
     try:
         content = response.content
     except RuntimeError:
-        # It was closed before it was read.
+        # The response was closed before it was read.
         content = b""
     for secret in secrets:
         content = content.replace(secret.encode(), b"***")
-    # The content has been decoded, and its length may differ. The target of a redirect may contain a password.
+    # The content is decoded, so its length may differ. The target of a redirect may contain a password.
     dropped = ("content-encoding", "content-length", "transfer-encoding", "set-cookie", "location")
     headers = [(name, _scrubbed(value, secrets)) for name, value in response.headers.items() if name not in dropped]
     return type(response)(

@@ -1,6 +1,6 @@
-"""Detects that the vendor's own package is installed too. Both packages have the import name `langchain_empiriolabs`.
+"""Detect whether the vendor's own package is also installed. Both packages use the name `langchain_empiriolabs`.
 
-Whichever is installed last overwrites the files of the other, and uninstalling one removes files of both.
+Installing one package overwrites files of the other, and uninstalling one removes files of both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _REPAIR = "pip uninstall -y langchain-empiriolabs && pip install --force-reinsta
 
 
 def check_installation() -> None:
-    """Warn, with the command that repairs it, if another package shares or has damaged our files."""
+    """Warn if another package shares or has damaged our files. The warning contains the command that repairs them."""
     told = _damage(Path(__file__).parent.parent)
     if told:
         warnings.warn(f"{told} To repair it, run: {_REPAIR}", stacklevel=2)
@@ -24,7 +24,7 @@ def _damage(site: Path) -> str | None:
     if adapter.is_dir() and not all(_is_ours(adapter / name) for name in ("__init__.py", "chat_models.py")):
         return "Files of empiriolabs-adapters in langchain_empiriolabs were overwritten or removed by another package."
     if any(name.startswith("langchain_empiriolabs-") and name.endswith(".dist-info") for name in _names(site)):
-        return "langchain-empiriolabs is installed too, and has the same import name as empiriolabs-adapters."
+        return "langchain-empiriolabs is also installed, and has the same import name as empiriolabs-adapters."
     return None
 
 

@@ -1,4 +1,4 @@
-"""Instances of pydantic models without validation, for the thousands of small objects of a stream."""
+"""Create instances of pydantic models without validation, for the thousands of small objects of a stream."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Prepared(Generic[Model]):
-    """Creates instances like an example, with other values, in a third of the time of the constructor.
+    """Creates copies of an example with other values, in a third of the constructor's time.
 
-    The example shows the state that the model's constructor and validators leave. It is restored as unpickling does it,
-    through `__setstate__`. Values are not validated, and a mutable value that is not given is shared.
+    Copies start with the example's state, which the model's constructor and validators set. They are restored like a
+    pickle, with `__setstate__`. New values are not validated. Mutable values of the example are shared.
     """
 
     def __init__(self, example: Model) -> None:
@@ -25,7 +25,7 @@ class Prepared(Generic[Model]):
         self._private: dict[str, Any] | None = state.get("__pydantic_private__")
 
     def new(self, **values: Any) -> Model:
-        """Return an instance with the values of the example, except for those that are given."""
+        """Return a copy of the example with the given values."""
         instance = self._kind.__new__(self._kind)
         instance.__setstate__(
             {

@@ -1,4 +1,4 @@
-"""Which argument of this package a user of another one may mean."""
+"""Suggest an argument for an unknown name, also for users of other packages."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ _MEANT: dict[str, tuple[str, ...]] = {
     "top_n": ("top_k", "k", "n", "limit"),
     "instruct": ("instruction", "instructions", "prompt"),
 }
-"""Arguments, and names of the same meaning in ChatOpenAI, ChatDeepSeek, OpenAILike, Ollama, LiteLLM and others."""
+"""Maps names with the same meaning in ChatOpenAI, ChatDeepSeek, OpenAILike, Ollama, LiteLLM and others to arguments."""
 
 _SIMILAR = 0.8
-"""How similar a name must be to count as a typing error, from 0 to 1."""
+"""Minimum similarity of a misspelt name, from 0 to 1."""
 
 
 def suggestion(name: str, accepted: Collection[str]) -> str | None:
-    """Return the accepted name that is meant by an unknown one, or `None`.
+    """Return the accepted name that the user probably meant, or `None`.
 
     Args:
         name: the unknown name.
-        accepted: the names that would be accepted in its place.
+        accepted: the accepted names.
     """
     meant = [ours for ours, theirs in _MEANT.items() if name.lower() in theirs and ours in accepted and ours != name]
     if meant:

@@ -74,8 +74,8 @@ DROPPED, LATER = core.ConnectionDroppedError, core.NoAnswerInTimeError
 REPLY, CUT = core.InvalidReplyError, core.IncompleteStreamError
 LATE = r"(did not answer|sent nothing more) in time: {}, timeout=0\.\d.*aise timeout"
 FAILED = (
-    r"The connection to http\S+ (failed: {0}.*Check base_url, or try again"
-    r"|broke off in mid-answer: {0}.*is not a whole answer: ask again)"
+    r"The connection to http\S+ (failed: {0}.*Check base_url, or retry"
+    r"|was lost during the answer: {0}.*The answer is incomplete; chunks that were received stay valid\. Retry)"
 )
 UNREAD = r"cannot be read as JSON|ended without a finish_reason"
 LONG_LINE = "(no|not a) JSON object: .: x"

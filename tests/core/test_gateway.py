@@ -164,7 +164,7 @@ def test_half_an_emoji_can_be_sent(sandbox: Sandbox, where: dict[str, Any]) -> N
 def test_an_address_with_another_path_is_told(sandbox: Sandbox, path: str) -> None:
     address = sandbox.base_url.removesuffix("/v1") + path
     elsewhere = Settings(api_key=sandbox.api_key, base_url=address)
-    with pytest.raises(openai.NotFoundError, match=rf"{address} has no such path .404..*such as https"):
+    with pytest.raises(openai.NotFoundError, match=rf"{address} does not serve this path .404..*such as https"):
         elsewhere.gateway.complete(ask(elsewhere))
 
 

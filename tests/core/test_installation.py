@@ -41,7 +41,7 @@ def test_a_sound_installation_says_nothing(site: Path) -> None:
 def test_the_vendors_package_is_installed_too(site: Path) -> None:
     (site / "langchain_empiriolabs-0.1.3.dist-info").mkdir()
     told = _warnings(site)
-    assert "langchain-empiriolabs is installed too" in told
+    assert "langchain-empiriolabs is also installed" in told
     assert REPAIR in told
 
 
