@@ -11,6 +11,7 @@ import anyio
 import hypothesis
 import pytest
 
+from empiriolabs_core.catalog import CARDS
 from empiriolabs_core.sandbox import Sandbox
 from tests.recording import CONFIG, is_recording, register
 
@@ -43,6 +44,15 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRe
         unwanted += ("EMPIRIOLABS_",)
     for name in [name for name in os.environ if name.startswith(unwanted)]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _built_in_cards() -> Iterator[None]:
+    """Undo what a test reads from a live catalogue: cards belong to the process."""
+    before = dict(CARDS)
+    yield
+    CARDS.clear()
+    CARDS.update(before)
 
 
 def pytest_recording_configure(config: pytest.Config, vcr: Any) -> None:

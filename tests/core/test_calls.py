@@ -16,13 +16,13 @@ from langchain_core.messages.ai import AIMessageChunk
 from langchain_core.utils.json import parse_partial_json
 from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 
-from empiriolabs_core.replies import why_truncated
+from empiriolabs_core.replies import check_completion, why_truncated
 from empiriolabs_core.sandbox import Answer, Sandbox
 from empiriolabs_core.tool_calls import Brackets, ToolCalls, read_arguments, read_calls, unusable_calls
 from langchain_empiriolabs import ChatEmpirioLabs
-from langchain_empiriolabs.messages import ChunkConverter
+from langchain_empiriolabs.messages import ChunkConverter, create_chat_result
 from llamaindex_empiriolabs import EmpirioLabs
-from llamaindex_empiriolabs.messages import StreamedMessage
+from llamaindex_empiriolabs.messages import StreamedMessage, chat_response
 from tests.drivers import DRIVERS, Case, Driver, langchain_async, langchain_sync
 
 EACH_DRIVER = pytest.mark.parametrize("driver", DRIVERS.values(), ids=DRIVERS)
@@ -329,11 +329,15 @@ def test_halves_of_characters_are_joined(
     json.dumps(result.__dict__, ensure_ascii=False).encode()
 
 
-@EACH_DRIVER
-def test_half_a_character_in_a_whole_reply(driver: Driver, sandbox: Sandbox, where: dict[str, Any]) -> None:
-    text = '{"choices": [{"message": {"content": "a\\ud83c"}, "finish_reason": "stop"}]}'
-    sandbox.script(Answer(body=json.loads(text.replace("\\ud83c", "HALF"))))
-    assert driver(Case("x"), where, False).text == "aHALF"
+def test_half_a_character_in_a_whole_reply() -> None:
+    message = {"content": "a\ud83c", "reasoning_content": "b\ud83c"}
+    reply = check_completion({"choices": [{"message": message, "finish_reason": "stop"}]})
+    generation = create_chat_result(reply, {"model": "x"}).generations[0]
+    assert generation.text == "a\ufffd"
+    assert generation.message.additional_kwargs["reasoning_content"] == "b\ufffd"
+    response = chat_response(reply, {"model": "x"})
+    assert response.message.content == "a\ufffd"
+    assert response.message.model_dump_json()
 
 
 def test_a_long_call_is_assembled_in_linear_time() -> None:
