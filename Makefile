@@ -70,7 +70,7 @@ $(VENV)/ready: pyproject.toml
 
 # Peers need separate environments: the vendor's package has our import name, and LlamaIndex's packages need openai<3.
 .venv-bench-vendor/ready:
-	$(call venv,"langchain-empiriolabs==0.1.3" langchain-deepseek langchain-openrouter langchain)
+	$(call venv,"langchain-empiriolabs==0.1.3" langchain-deepseek langchain-anthropic langchain-openrouter langchain)
 	@touch $@
 
 .venv-bench-like/ready:

@@ -2,8 +2,8 @@
 
 Every client runs in a separate process. The clients take turns, several times. Because the machine may be busy, compare
 the ratios of the medians. Peers are measured only if their interpreter is given. --vendor is the python of an
-environment with `langchain-empiriolabs` and `langchain-deepseek`. --like is the python of an environment with
-`llama-index-llms-openai-like`.
+environment with `langchain-empiriolabs`, `langchain-deepseek` and `langchain-anthropic`. --like is the python of an
+environment with `llama-index-llms-openai-like`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,13 @@ PLAIN = {
 PAIRS = {"openai_typed": "python", "langchain_ours": "python", "langchain_vendor": "vendor"}
 SINGLE = {**PAIRS, "openai_dicts": "python", "llamaindex_ours": "python", "llamaindex_like": "like"}
 AGENT = {"agent_ours": "python", "agent_floor": "python", "agent_like": "like"}
+ENDPOINTS = {
+    "langchain_ours": "python",
+    "langchain_ours_responses": "python",
+    "langchain_ours_messages": "python",
+    "langchain_openai_responses": "vendor",
+    "langchain_anthropic": "vendor",
+}
 HISTORY = {"history_json_dumps": "python", "history_langchain": "python", "history_llamaindex": "python"}
 ROUNDS = 3
 """Number of rounds in a client's turn."""
@@ -51,6 +58,7 @@ CASES: dict[str, tuple[str, dict[str, str], str]] = {
     "stream of 1,000 deltas": ("text-1000", TEXT, "µs a delta"),
     "stream of 10,000 deltas": ("text-10000", TEXT, "µs a delta"),
     "one event for each read, 1,000 deltas": ("single-1000", SINGLE, "µs a delta"),
+    "each endpoint, 10,000 deltas": ("text-10000", ENDPOINTS, "µs a delta"),
     "tool arguments, 1,000 deltas": ("args-1000", PAIRS, "µs a delta"),
     "1,000 deltas after 10,000 messages": ("text-1000", {"llamaindex_ours_long": "python"}, "µs a delta"),
     "plain call": ("plain", PLAIN, "µs a call"),
@@ -264,7 +272,7 @@ def merge(known: dict[str, Any], found: dict[str, Any]) -> None:
 def main() -> None:
     """Run the measurements, print the tables, and write the raw results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vendor", help="python with langchain-empiriolabs and langchain-deepseek")
+    parser.add_argument("--vendor", help="python with langchain-empiriolabs, langchain-deepseek, langchain-anthropic")
     parser.add_argument("--like", help="python with llama-index-llms-openai-like")
     parser.add_argument("--passes", type=int, default=3, help="number of turns of each client (default: 3)")
     parser.add_argument("--only", default="", help="measure only the cases whose name contains this text")

@@ -59,6 +59,32 @@ def langchain_ours(base_url: str, model: str, stream: bool) -> Run:
     return _langchain(ChatEmpirioLabs(model=model, base_url=base_url, api_key="k"), stream)
 
 
+def langchain_ours_responses(base_url: str, model: str, stream: bool) -> Run:
+    from langchain_empiriolabs import ChatEmpirioLabs
+
+    return _langchain(ChatEmpirioLabs(model=model, base_url=base_url, api_key="k", endpoint="responses"), stream)
+
+
+def langchain_ours_messages(base_url: str, model: str, stream: bool) -> Run:
+    from langchain_empiriolabs import ChatEmpirioLabs
+
+    return _langchain(ChatEmpirioLabs(model=model, base_url=base_url, api_key="k", endpoint="messages"), stream)
+
+
+def langchain_openai_responses(base_url: str, model: str, stream: bool) -> Run:
+    from langchain_openai import ChatOpenAI
+
+    llm: Any = ChatOpenAI
+    return _langchain(llm(model=model, base_url=base_url, api_key="k", use_responses_api=True), stream)
+
+
+def langchain_anthropic(base_url: str, model: str, stream: bool) -> Run:
+    from langchain_anthropic import ChatAnthropic
+
+    llm: Any = ChatAnthropic
+    return _langchain(llm(model=model, base_url=base_url.removesuffix("/v1"), api_key="k", max_tokens=4096), stream)
+
+
 def langchain_ours_async(base_url: str, model: str, stream: bool) -> Run:
     from langchain_empiriolabs import ChatEmpirioLabs
 
