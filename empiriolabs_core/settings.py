@@ -284,15 +284,11 @@ class Settings(ConnectionFields, RequestFields):
             **further,
         }
         _warn_of_doubtful(body, fields, known)
+        # OpenAI and DeepSeek reject stream_options without a stream.
+        body.pop("stream_options", None)
         if stream:
-            body["stream"] = True
-            if fields.stream_usage:
-                body["stream_options"] = {"include_usage": True, **_stream_options(further)}
-        else:
-            # OpenAI and DeepSeek reject stream_options without a stream.
-            body.pop("stream_options", None)
-        further_keys = {name: value for name, value in (fields.extra_body or {}).items() if value is not None}
-        body.update(further_keys)
+            body |= {"stream": True, **_stream_options(fields, further)}
+        body |= {name: value for name, value in (fields.extra_body or {}).items() if value is not None}
         endpoint = ENDPOINTS[fields.endpoint]
         return Request(body, options, endpoint, endpoint.write_body(body))
 
@@ -318,11 +314,13 @@ def _format_of(output_cls: type) -> JSON:
     return {"type": "json_schema", "json_schema": {"name": plain_name(output_cls.__name__), "schema": write()}}
 
 
-def _stream_options(further: JSON) -> Mapping[str, Any]:
+def _stream_options(fields: RequestFields, further: JSON) -> JSON:
+    """Return `stream_options` as a field of the body: what the user set, and the request for usage."""
     options = further.get("stream_options") or {}
     if not isinstance(options, Mapping):
         raise SettingsError(f"stream_options must be a dict, such as {{'include_usage': True}}, got {options!r}.")
-    return options
+    usage = {"include_usage": True} if fields.stream_usage else {}
+    return {"stream_options": {**usage, **options}} if usage or options else {}
 
 
 def _sampling(fields: RequestFields) -> JSON:
