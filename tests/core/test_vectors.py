@@ -147,7 +147,7 @@ def test_bad_texts(chain: EmpirioLabsEmbeddings, sandbox: Sandbox) -> None:
     assert chain.embed_documents([]) == []
     assert asyncio.run(chain.aembed_documents([])) == []
     bad: list[tuple[Any, str]] = [
-        (["a", [1, 2]], r"texts\[1\] is a list"),
+        (["a", [1, 2]], r"texts\[1\] must be a string, got list"),
         ("a", "a list of strings"),
     ]
     for texts, told in bad:
