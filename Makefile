@@ -8,6 +8,8 @@ PYTHON ?= python3
 OPENAI ?= 3
 # Tests mostly wait for sockets, so more processes than cores are useful.
 WORKERS ?= 3
+# Files or folders to test: make test TESTS=tests/parity. Default: all.
+TESTS ?=
 VENV := .venv-openai-$(OPENAI)
 BIN := $(VENV)/bin
 PIP := -m pip install --disable-pip-version-check
@@ -84,13 +86,13 @@ demo: .venv-demo/ready ## Watch a LangChain chain, a LlamaIndex query engine and
 	.venv-demo/bin/python cookbook/quickstart.py
 
 test: $(VENV)/ready ## Run the whole test suite: no key, no network
-	$(NO_KEY) $(BIN)/python $(PYTEST)
+	$(NO_KEY) $(BIN)/python $(PYTEST) $(TESTS)
 
 fuzz: $(VENV)/ready ## Run the property tests with a larger budget of examples
 	$(NO_KEY) $(BIN)/python $(PYTEST) --hypothesis-profile=fuzz -m fuzz
 
 test-lowest: .venv-lowest/ready .venv-lowest-langchain/ready ## Run the test suite on the lowest supported versions
-	$(NO_KEY) .venv-lowest/bin/python $(PYTEST)
+	$(NO_KEY) .venv-lowest/bin/python $(PYTEST) $(TESTS)
 	$(NO_KEY) .venv-lowest-langchain/bin/python $(PYTEST) tests/langchain/test_standard.py tests/langchain/test_agents.py
 
 lint: $(VENV)/ready
