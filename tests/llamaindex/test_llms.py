@@ -302,7 +302,7 @@ def test_settings_win_where_they_should(llm: EmpirioLabs, where: dict[str, Any],
 def test_errors_come_before_a_stream_is_read(llm: EmpirioLabs) -> None:
     with pytest.raises(SettingsError, match="temperature"):
         llm.stream_chat(QUESTION, temperature=3)
-    with pytest.raises(SettingsError, match="no messages"):
+    with pytest.raises(SettingsError, match="messages must not be empty"):
         llm.chat([])
 
 
