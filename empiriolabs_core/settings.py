@@ -150,7 +150,7 @@ class RequestFields(BaseModel):
             return "responses" if value else "chat/completions"
         if isinstance(value, str) and value in ENDPOINTS:
             return value
-        is_url = isinstance(value, str) and re.match(r"/|\w+://|[\w-]+(\.[\w-]+)+(:\d+)?(/|$)", value) is not None
+        is_url = isinstance(value, str) and re.match(r"/|\w+://|[\w-]+(\.[\w-]+)+(:\d+)?(/|$)", value[:200]) is not None
         got = "a URL or path. Set the URL of the API with base_url" if is_url else excerpt(repr(value))
         raise ValueError(f"endpoint must be one of {', '.join(map(repr, ENDPOINTS))}, got {got}.")
 

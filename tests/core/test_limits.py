@@ -151,6 +151,7 @@ BOUNDED = {
     "empiriolabs_core/probe/questions.py": "literals",
     "empiriolabs_core/sandbox/answers.py": "below",
     "empiriolabs_core/sandbox/messages.py": "looks at 64 characters",
+    "empiriolabs_core/settings.py": "looks at 200 characters",
     "empiriolabs_core/surrogates.py": "one class of characters",
 }
 

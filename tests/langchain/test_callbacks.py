@@ -9,6 +9,7 @@ import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import HumanMessage
 from langchain_core.outputs import LLMResult
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, MessagesState, StateGraph
 from llama_index.core.base.llms.types import ChatMessage
 from pydantic import BaseModel
@@ -101,8 +102,9 @@ async def test_several_answers_are_not_streamed_because_someone_listens(
 ) -> None:
     llm = ChatEmpirioLabs(n=2, **where)
 
-    async def ask(state: MessagesState) -> dict[str, Any]:
-        return {"messages": [await llm.ainvoke(state["messages"])]}
+    # Before Python 3.11 tasks do not inherit the configuration, so the node hands it on.
+    async def ask(state: MessagesState, config: RunnableConfig) -> dict[str, Any]:
+        return {"messages": [await llm.ainvoke(state["messages"], config)]}
 
     graph = StateGraph(MessagesState)
     graph.add_node("ask", ask)

@@ -725,7 +725,7 @@ def test_strict_is_told_of_where_a_model_takes_no_schemas(llm: ChatEmpirioLabs, 
         llm.with_structured_output(Person, method="json_schema", strict=strict).invoke("Ada")
     # Sockets of earlier tests may be collected here.
     own = [str(warning.message) for warning in told if not issubclass(warning.category, ResourceWarning)]
-    assert ["strict is not sent" in text for text in own] == [True] * strict
+    assert ["strict was not sent" in text for text in own] == [True] * strict
 
 
 def test_strict_leaves_a_dictionary_that_says_it_itself(llm: ChatEmpirioLabs, sandbox: Sandbox) -> None:
